@@ -1,0 +1,60 @@
+# make install   the program and the pinned, tested set of libraries, in .venv
+# make demo      one picture of each kind through the daemon; no GPU and no account needed
+# make test      everything that continuous integration runs
+# make clean     removes .venv and every cache; jobs, pictures and models stay
+#
+# PYTHON=python3.12 chooses the interpreter, PIP_FLAGS is handed to each `pip install`.
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+# One call with the constraints: torch is pinned in it, so that pip takes the build that is to be had for this machine
+# and never fetches a second one beside it.
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt $(PIP_FLAGS)
+
+.DELETE_ON_ERROR:
+.PHONY: install demo test lint types layers tests clean
+
+# The stamps make a second run take no time; a changed pin or dependency makes it install again.
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.test-tools: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "make: there is no $(PYTHON). Install Python 3.11 or newer, or name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "make: $(PYTHON) says $$($(PYTHON) -V 2>&1 | head -n 1); Python 3.11 or newer is needed. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "make: $(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+demo: install
+	$(BIN)/python tools/demo.py
+
+test: lint types layers tests
+
+lint: $(VENV)/.test-tools
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.test-tools
+	$(BIN)/mypy
+
+layers: $(VENV)/.test-tools
+	$(BIN)/lint-imports --no-logo
+
+tests: $(VENV)/.test-tools
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find hotfolder tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
