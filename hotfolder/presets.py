@@ -1,0 +1,175 @@
+"""Presets: which model, which kind, which settings; laid over each other, the origin of each value shown.
+
+The shipped ones travel with the package; a workspace's own are laid over them by name.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hotfolder.errors import SettingsError
+
+#: `extends` deeper than this is a mistake.
+_MAX_EXTENDS: Final = 8
+
+Kind = Literal["text2img", "kontext", "fill", "control", "redux"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(_Table):
+    """Where a model's weights come from and how they are loaded. Comes only from a preset, never from a job."""
+
+    #: "owner/name" on the Hugging Face Hub, a folder (absolute, or `./below/the/workspace`), or
+    #: "hotfolder/NAME" for the tiny ones that the project makes itself.
+    repo: Annotated[str, Field(min_length=1, max_length=400)]
+    #: Branch, tag or commit on the Hub.
+    revision: str = "main"
+    #: The variant of the weight files, such as "fp16".
+    variant: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    #: Redux only: the text2img model that paints what the prior says, of the same dtype.
+    base: str | None = None
+    base_revision: str = "main"
+
+    @property
+    def key(self) -> str:
+        """The same key is the same loaded model."""
+        parts = [f"{self.repo}@{self.revision}", self.dtype]
+        if self.variant:
+            parts.append(self.variant)
+        if self.base:
+            parts.append(f"{self.base}@{self.base_revision}")
+        return " ".join(parts)
+
+
+class Preset(_Table):
+    """One preset, whole: what it extends has been laid under it."""
+
+    name: str
+    kind: Kind
+    title: str = ""
+    licence: str = ""
+    #: What must be downloaded once, in GB; 0 where nothing is.
+    download_gb: Annotated[float, Field(ge=0)] = 0.0
+    #: Where to read about the model, and accept its licence.
+    url: str = ""
+    model: Model
+    #: Tokens of the prompt that the text encoder is given; part of what makes pixels repeatable.
+    max_sequence_length: Annotated[int, Field(ge=16, le=2048)] = 512
+    #: Laid under a job's own keys: steps, guidance, width, height ...
+    keys: Mapping[str, Any] = Field(default_factory=dict)
+    #: Dotted key -> the file it came from.
+    origins: Mapping[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presets:
+    """All presets that a workspace has. Files are read when asked for, so an edited preset serves the next job."""
+
+    shipped: Path
+    own: Path
+
+    @classmethod
+    def of(cls, own: Path) -> Self:
+        """The shipped presets with those in folder `own` laid over them."""
+        return cls(shipped=shipped_dir(), own=own)
+
+    def names(self) -> list[str]:
+        """Return the names of all presets, sorted; those to be had only as a service are left out."""
+        return [name for name in sorted(self._files()) if "service" not in _read(self._files()[name])]
+
+    def get(self, name: str) -> Preset:
+        """Return the preset `name`.
+
+        Raises:
+            SettingsError: `unknown-preset`, `service-only`, or `bad-preset` naming file and key.
+        """
+        files = self._files()
+        if name not in files:
+            near = difflib.get_close_matches(name, files, n=1)
+            did = f"did you mean {near[0]!r}? " if near else ""
+            raise SettingsError("unknown-preset", f"there is no preset {name!r}", f"{did}There are: {', '.join(self.names())}")
+        layers = list(self._layers(name))
+        service = layers[0][1].get("service")
+        if service is not None:
+            raise SettingsError("service-only", f"preset {name!r}: {service}", f"the nearest preset is {layers[0][1].get('nearest', 'flux-dev')!r}")
+        merged: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for file, table in reversed(layers):
+            _lay(merged, origins, table, str(file))
+        merged.pop("extends", None)
+        origins.pop("extends", None)
+        try:
+            return Preset(name=name, origins=origins, **merged)
+        except (ValidationError, TypeError) as error:
+            raise _explain(error, layers[0][0], origins) from error
+
+    def _files(self) -> dict[str, Path]:
+        files = {file.stem: file for file in sorted(self.shipped.glob("*.toml"))}
+        return files | {file.stem: file for file in sorted(self.own.glob("*.toml"))}
+
+    def _layers(self, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """From the preset itself down what it extends. A workspace's `tiny` that extends `tiny` means the shipped one."""
+        file = self._files()[name]
+        for _ in range(_MAX_EXTENDS):
+            table = _read(file)
+            yield file, table
+            below = table.get("extends")
+            if below is None:
+                return
+            beneath = self.shipped / f"{below}.toml" if below == file.stem else self._files().get(str(below))
+            if beneath is None or not beneath.is_file() or beneath == file:
+                raise SettingsError("bad-preset", f"{file}: extends = {below!r}, which does not exist", f"there are: {', '.join(sorted(self._files()))}")
+            file = beneath
+        raise SettingsError("bad-preset", f"{file}: extends goes round in a circle", "a preset may not extend itself")
+
+
+def shipped_dir() -> Path:
+    """Return the folder of the shipped presets: in the wheel beside this file, in a checkout at its root."""
+    inside = Path(__file__).parent / "presets_shipped"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "presets"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError("bad-preset", f"{file} is no TOML: {error}", "mend the file") from error
+    except OSError as error:
+        raise SettingsError("bad-preset", f"{file} cannot be read: {error.strerror}", "") from error
+
+
+def _lay(merged: dict[str, Any], origins: dict[str, str], table: Mapping[str, Any], file: str, prefix: str = "") -> None:
+    """Lay `table` over `merged`, table by table, and note where each value came from."""
+    for key, value in table.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict):
+            inner = merged.setdefault(key, {})
+            _lay(inner, origins, value, file, f"{dotted}.")
+        else:
+            merged[key] = value
+            origins[dotted] = file
+
+
+def _explain(error: ValidationError | TypeError, file: Path, origins: Mapping[str, str]) -> SettingsError:
+    if isinstance(error, TypeError):
+        return SettingsError("bad-preset", f"{file}: {error}", "name and origins are not keys of a preset")
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        where = origins.get(key, str(file))
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key {key}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: {key} is missing")
+        else:
+            lines.append(f"{where}: {key} = {item['input']!r}: {item['msg']}")
+    return SettingsError("bad-preset", "; ".join(lines), "docs/presets.md lists every key")

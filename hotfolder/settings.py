@@ -1,0 +1,198 @@
+"""hotfolder.toml and the environment -> one frozen `Settings`, read once and passed on.
+
+The only module that reads the environment.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hotfolder.errors import SettingsError
+from hotfolder.workspace import FILE_NAME
+
+ENV_PREFIX: Final = "HOTFOLDER_"
+#: Environment names of ours that are no settings.
+_OTHER_ENV: Final = frozenset({"HOTFOLDER_WORKSPACE", "HOTFOLDER_REQUIRE_TOOLS"})
+
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InboxSettings(_Table):
+    """How drops are taken in."""
+
+    #: What becomes of a picture that a job named: "keep", or "remove-after" every job that named it has ended.
+    sources: Literal["keep", "remove-after"] = "keep"
+    #: How long a file must stand unchanged; None: 0.3 s on a local file system, 5 s on a network one.
+    settle_s: Annotated[float, Field(ge=0.01, le=600)] | None = None
+    #: How often the inbox is scanned without any event; None: 1 s local, 3 s network.
+    scan_s: Annotated[float, Field(ge=0.05, le=600)] | None = None
+    #: How long a job waits for a picture it names.
+    source_timeout_s: Seconds = 600.0
+    #: Whether file-system events wake the scan; without them it only comes round every `scan_s`.
+    events: bool = True
+    #: Folders outside the inbox from which jobs may take pictures by absolute path.
+    allowed_roots: tuple[Path, ...] = ()
+    #: A picture larger than this is refused.
+    max_picture_mb: Annotated[int, Field(ge=1, le=100_000)] = 512
+    #: A picture with more pixels than this (in millions) is refused before it is decoded.
+    max_megapixels: Annotated[int, Field(ge=1, le=10_000)] = 128
+
+
+class WorkerSettings(_Table):
+    """The thread that owns the GPU."""
+
+    #: The most one denoising step, encode or decode may take before the process is taken as hung.
+    step_deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    #: The same for loading a model.
+    load_deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
+    #: GPU memory to use for models, in GB; None: what is free at the start, less 2 GB.
+    vram_gb: Annotated[float, Field(gt=0, le=10_000)] | None = None
+
+
+class OutputSettings(_Table):
+    """What is written."""
+
+    #: No new cell starts while the disk of `outputs/` has less free than this.
+    min_free_gb: Annotated[float, Field(ge=0, le=100_000)] = 1.0
+
+
+class Settings(_Table):
+    """All settings of one workspace. Every key of hotfolder.toml is optional."""
+
+    workspace: Path
+    #: The preset of a job that names none.
+    default_preset: str = "tiny"
+    #: "auto" takes the first CUDA device, else the CPU.
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    #: Threads of the CPU computation; part of what makes pixels repeatable. None: one per core.
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    #: Where models are kept, below the workspace if relative. An HF_HOME in the environment goes before it.
+    models_dir: Path = Path("models")
+    #: Whether models that are not on this machine may be downloaded.
+    download: bool = True
+    inbox: InboxSettings = InboxSettings()
+    worker: WorkerSettings = WorkerSettings()
+    outputs: OutputSettings = OutputSettings()
+
+    @property
+    def inbox_dir(self) -> Path:
+        """Where jobs are dropped."""
+        return self.workspace / "jobs_inbox"
+
+    @property
+    def outputs_dir(self) -> Path:
+        """Where each job gets its folder."""
+        return self.workspace / "outputs"
+
+    @property
+    def presets_dir(self) -> Path:
+        """The workspace's own presets."""
+        return self.workspace / "presets"
+
+    @property
+    def cache_dir(self) -> Path:
+        """What can be made again: live markers, the history index."""
+        return self.workspace / ".hotfolder"
+
+    @property
+    def models_path(self) -> Path:
+        """`models_dir` as an absolute path."""
+        return self.workspace / self.models_dir.expanduser()
+
+    @property
+    def file(self) -> Path:
+        """The settings file, which need not exist."""
+        return self.workspace / FILE_NAME
+
+    @classmethod
+    def read(cls, workspace: Path, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read hotfolder.toml of `workspace`, laid over by the environment (HOTFOLDER_DEVICE, HOTFOLDER_INBOX_SETTLE_S ...).
+
+        Raises:
+            SettingsError: names the file or variable, the key, what was found and what is accepted.
+        """
+        file = workspace / FILE_NAME
+        table = _read_table(file)
+        if "workspace" in table:
+            raise SettingsError("bad-settings", f"{file}: unknown key workspace", "the workspace is the folder it lies in")
+        origins = _lay_environment(table, environ)
+        try:
+            return cls(workspace=workspace.resolve(), **table)
+        except ValidationError as error:
+            raise _explain(error, file, origins) from error
+
+
+def prepare_models(settings: Settings) -> Path:
+    """Make the models folder and point Hugging Face at it; to be called before anything of theirs is imported.
+
+    An HF_HOME that is set already is kept. Returns the folder that is used.
+    """
+    home = Path(os.environ.setdefault("HF_HOME", str(settings.models_path)))
+    settings.models_path.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def _read_table(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError("bad-settings", f"{file} cannot be read: {error.strerror}") from error
+    try:
+        return tomllib.loads(text.decode("utf-8-sig").replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError("bad-settings", f"{file} is no TOML: {error}") from error
+
+
+def _lay_environment(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Lay HOTFOLDER_* over `table`; return which variable gave which dotted key."""
+    names: dict[str, tuple[str, ...]] = {}
+    for key, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Table):
+            names |= {f"{ENV_PREFIX}{key}_{inner}".upper(): (key, inner) for inner in field.annotation.model_fields}
+        else:
+            names[f"{ENV_PREFIX}{key}".upper()] = (key,)
+    origins = {}
+    for name, value in environ.items():
+        if not name.startswith(ENV_PREFIX) or name in _OTHER_ENV:
+            continue
+        if name not in names:
+            known = ", ".join(sorted(set(names) - _OTHER_ENV))
+            raise SettingsError("bad-settings", f"environment: unknown variable {name}", f"known are {known}")
+        *tables, last = names[name]
+        target = table
+        for part in tables:
+            target = target.setdefault(part, {})
+        target[last] = _parse_value(value)
+        origins[".".join(names[name])] = name
+    return origins
+
+
+def _parse_value(text: str) -> object:
+    """A variable's value is read as TOML where it is TOML (true, 3, ["/a"]), else taken as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError, file: Path, origins: Mapping[str, str]) -> SettingsError:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        where = f"environment {origins[key]}" if key in origins else str(file)
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key {key}")
+        else:
+            lines.append(f"{where}: {key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return SettingsError("bad-settings", "; ".join(lines), "docs/operations.md lists every key")
