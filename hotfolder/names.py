@@ -1,0 +1,175 @@
+"""What a name in the inbox means: job, control file, picture, or litter that is left alone."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Final
+
+#: Bytes of UTF-8; leaves room for `_takeNN_NNN_16x9.png.toml` within the 255 that file systems allow.
+MAX_NAME_BYTES: Final = 80
+PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
+
+_TAKE: Final = re.compile(r"_take(\d{2,})$")
+#: `mug_take01`, `mug_take01_001`, `mug_take01_001_16x9`: all are takes of mug.
+_TAKE_TAIL: Final = re.compile(r"_take\d{2,}(_\d{3,}(_\d+x\d+)?)?$")
+#: Not allowed in names on Windows, or of no use anywhere.
+_UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]')
+_RESERVED: Final = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+#: What editors, browsers, desktops and sync programs leave behind.
+_LITTER: Final = (
+    "*~",
+    "*.swp",
+    "*.swo",
+    "*.swx",
+    "*.tmp",
+    "*.temp",
+    "*.part",
+    "*.partial",
+    "*.filepart",
+    "*.crdownload",
+    "*.download",
+    "*.opdownload",
+    "*.bak",
+    "*.orig",
+    "*.lock",
+    "*.sync-conflict-*",
+    "*.!sync",
+    "*.goutputstream-*",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "@eadir",
+    "$recycle.bin",
+    "*.lnk",
+    "* (conflicted copy*",
+    "*conflicted copy*",
+)
+
+
+class Control(StrEnum):
+    """What a control file asks for."""
+
+    CANCEL = "cancel"
+    RESUME = "resume"
+    FIRST = "first"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobName:
+    """A job file, or where a lane says so a picture, that makes a take of `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlName:
+    """A control file for every live take of `name`, or for one."""
+
+    control: Control
+    name: str
+    take: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureName:
+    """A picture: a source, or in a lane with `picture_jobs` a job."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PauseAll:
+    """The file `pause`: while it exists no new cell starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneFile:
+    """`folder.toml`: defaults of a lane."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ignored:
+    """Something that is left alone; `why` is None where not even a word is due (our own files, hidden ones)."""
+
+    why: str | None
+
+
+Meaning = JobName | ControlName | PictureName | PauseAll | LaneFile | Ignored
+
+
+def meaning(file_name: str) -> Meaning:
+    """Return what a file of this name in the inbox means. What lies behind the name is not looked at."""
+    lower = file_name.lower()
+    if file_name.startswith((".", "~", "#", "._")):
+        return Ignored(why="a hidden or temporary file")
+    if any(fnmatchcase(lower, pattern) for pattern in _LITTER):
+        return Ignored(why="left behind by an editor, a download or a sync program")
+    # Windows adds .txt where suffixes are hidden.
+    bare = file_name[: -len(".txt")] if lower.endswith(".txt") else file_name
+    lower = bare.lower()
+    if lower == "pause":
+        return PauseAll()
+    if lower == "folder.toml":
+        return LaneFile()
+    if lower.endswith(".rejected.toml"):
+        return Ignored(why="a job that was refused; mend it and rename it to end in .toml only")
+    if lower.endswith(".status.toml"):
+        return Ignored(why="a status file")
+    for control in Control:
+        if lower.endswith(f".{control.value}"):
+            return _control(control, bare[: -len(control.value) - 1])
+    if lower.endswith(".toml"):
+        return JobName(name=safe_name(bare))
+    if file_name.lower().endswith(PICTURE_SUFFIXES):
+        return PictureName(name=safe_name(file_name))
+    return Ignored(why="not a job file (.toml), a picture or a control file")
+
+
+def safe_name(file_name: str) -> str:
+    """Return NAME of a file: without suffix and take, NFC, safe on every file system, at most 80 bytes."""
+    name = file_name
+    if name.lower().endswith(".toml"):
+        name = name[: -len(".toml")]
+    for suffix in PICTURE_SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return make_safe(_TAKE_TAIL.sub("", name))
+
+
+def make_safe(name: str) -> str:
+    """Make any text a NAME: NFC, no character that a file system refuses, at most 80 bytes, never empty."""
+    name = unicodedata.normalize("NFC", _UNSAFE.sub("_", name))
+    name = name.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
+    if _RESERVED.match(name) or name.startswith(("-", "~", "#", "@")):
+        name = f"_{name}".encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    return name or "job"
+
+
+def take_folder(name: str, take: int) -> str:
+    """Return the folder name of a take: at least two digits."""
+    return f"{name}_take{take:02d}"
+
+
+def split_take(folder: str) -> tuple[str, int] | None:
+    """Return NAME and take of a job's folder name, None where it is none."""
+    match = _TAKE.search(folder)
+    if match is None or match.start() == 0:
+        return None
+    return folder[: match.start()], int(match.group(1))
+
+
+def shown(name: str) -> str:
+    """Return a name as it may be shown in a terminal, a log or a TOML file: undecodable bytes and codes escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)
+
+
+def _control(control: Control, stem: str) -> ControlName:
+    if stem.lower().endswith(".toml"):
+        stem = stem[: -len(".toml")]
+    match = _TAKE.search(stem)
+    take = int(match.group(1)) if match and match.start() > 0 else None
+    return ControlName(control=control, name=safe_name(stem), take=take)

@@ -1,0 +1,224 @@
+"""TOML from strangers: limits before parsing, and the line at which each key stands."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Final
+
+import tomli_w
+
+from hotfolder.errors import Problem, Rejected
+
+#: Bytes of a job file.
+MAX_JOB_BYTES: Final = 64 * 1024
+#: Bytes of a plan or a sidecar, which this program wrote.
+MAX_OWN_BYTES: Final = 8 * 1024 * 1024
+#: tomllib takes seconds for a dotted key of thousands of parts, and recurses for each level of nesting.
+_MAX_KEY_PARTS: Final = 16
+_MAX_DEPTH: Final = 16
+_MAX_WORD: Final = 64
+#: Lines that we wrote into a rejected job file; dropped on reading.
+NOTE: Final = "#! "
+
+Path = tuple[str, ...]
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<long>\"\"\"(?:[^\\]|\\.)*?\"{3,5}|'''.*?'{3,5})
+    | (?P<open>\"\"\"|''')
+    | (?P<string>"(?:[^"\\\n]|\\.)*"|'[^'\n]*')
+    | (?P<comment>\#[^\n]*)
+    | (?P<newline>\n)
+    | (?P<mark>[\[\]{}=.,])
+    | (?P<word>[^\s"'\#\[\]{}=.,]+)
+    | (?P<space>[^\S\n]+)
+    | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A parsed TOML text."""
+
+    table: Mapping[str, Any]
+    #: Key path -> line, counted from 1.
+    lines: Mapping[Path, int]
+
+    def line_of(self, path: Iterable[str | int]) -> int | None:
+        """Return the line of a key, or of the nearest table or list around it."""
+        keys = tuple(str(part) for part in path)
+        for end in range(len(keys), 0, -1):
+            if keys[:end] in self.lines:
+                return self.lines[keys[:end]]
+        return None
+
+
+def parse(data: bytes) -> Document:
+    """Parse the bytes of a dropped file.
+
+    Raises:
+        Rejected: too large, no UTF-8, no TOML, or holds what no job needs (nan, control characters, deep nesting).
+    """
+    text = decode(data)
+    lines = _look(text)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        line = int(at.group(1)) if at else text.count("\n") + 1
+        raise Rejected([_problem("bad-syntax", f"not TOML: {str(error)[:200]}", "strings need quotes, tables [brackets]", line)]) from error
+    except (RecursionError, ValueError) as error:
+        raise Rejected([_problem("bad-syntax", f"not TOML: {str(error)[:200]}")]) from error
+    document = Document(table=table, lines=lines)
+    problems = [
+        _problem("bad-value", f"{'.'.join(map(str, path))}: {what}", "", document.line_of(path)) for path, what in _unwanted(table, ())
+    ]
+    if problems:
+        raise Rejected(problems)
+    return document
+
+
+def decode(data: bytes) -> str:
+    """Decode UTF-8, with or without a byte order mark; our own `#! ` lines are blanked, so that line numbers hold.
+
+    Raises:
+        Rejected: too large, or another encoding.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise Rejected([_problem("bad-encoding", "the file is UTF-16", "save it as UTF-8")])
+    limit = MAX_OWN_BYTES if is_own(data) else MAX_JOB_BYTES
+    if len(data) > limit:
+        raise Rejected([_problem("too-large", f"the file has {len(data)} bytes; at most {limit} are accepted")])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise Rejected([_problem("bad-encoding", f"byte {error.start} is no UTF-8", "save it as UTF-8", line)]) from error
+    text = text.replace("\r\n", "\n")
+    return "\n".join("" if line.startswith(NOTE) else line for line in text.split("\n"))
+
+
+def is_own(data: bytes) -> bool:
+    """Whether this is a plan or a sidecar: `type` stands among the first lines that we wrote."""
+    return re.search(rb'^type = "(plan|picture)"\r?$', data[:512], re.MULTILINE) is not None
+
+
+def annotate(data: bytes, problems: Iterable[Problem]) -> bytes:
+    """Return the text with each problem as a `#! ` comment above its line; what cannot be annotated comes back as it is."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data
+    if "\0" in text or len(data) > MAX_OWN_BYTES:
+        return data
+    notes: dict[int, list[str]] = {}
+    for problem in problems:
+        words = " ".join(problem.message.split()) + (f" -- {' '.join(problem.hint.split())}" if problem.hint else "")
+        notes.setdefault(problem.line or 1, []).append(f"{NOTE}{words}")
+    result: list[str] = []
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        result += notes.pop(number, [])
+        if not line.startswith(NOTE):
+            result.append(line)
+    for rest in notes.values():
+        result += rest
+    return "\n".join(result).encode()
+
+
+def dump(table: Mapping[str, Any]) -> bytes:
+    """Return `table` as TOML, as people and line-wise tools read it: each row of a list of tables is a `[[block]]`.
+
+    Strings stay on one line: between triple quotes a line could be taken for one of our notes, and carriage returns
+    would get lost.
+    """
+    rows = {key: value for key, value in table.items() if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict)}
+    parts = [tomli_w.dumps({key: value for key, value in table.items() if key not in rows})]
+    parts += [f"\n[[{key}]]\n{tomli_w.dumps(row)}" for key, entries in rows.items() for row in entries]
+    return "".join(parts).encode()
+
+
+def _look(text: str) -> dict[Path, int]:
+    """Find the line of every key in one pass, and refuse what would make the parser slow or deep.
+
+    Only statements are looked at: a key in an inline table has the line of its statement.
+    """
+    lines: dict[Path, int] = {}
+    table: Path = ()
+    key: list[str] = []
+    number, depth, parts = 1, 0, 0
+    at_start, in_header, in_value = True, False, False
+    for token in _TOKEN.finditer(text):
+        kind, found = token.lastgroup, token.group()
+        if kind == "open":
+            break  # never closed: the parser says so, with the place
+        if kind == "long":
+            number += found.count("\n")
+            at_start = False
+            continue
+        if kind == "newline":
+            if in_header:
+                table = tuple(key)
+                lines.setdefault(table, number)
+            if depth == 0 or in_header:
+                at_start, in_header, in_value, key, depth = True, False, False, [], 0
+            number, parts = number + 1, 0
+            continue
+        if kind in {"space", "comment"}:
+            continue
+        if kind == "word" and in_value and len(found) > _MAX_WORD:
+            raise Rejected([_problem("bad-value", f"a number or bare word of {len(found)} characters", "numbers have at most 19 digits", number)])
+        if found == ".":
+            parts += 1
+            if parts > _MAX_KEY_PARTS:
+                raise Rejected([_problem("bad-syntax", f"a key of more than {_MAX_KEY_PARTS} parts", "", number)])
+        elif kind == "mark" and found != ".":
+            parts = 0
+        if at_start and found == "[":
+            at_start, in_header = False, True
+        elif in_header:
+            if kind in {"word", "string"}:
+                key.append(_bare(found))
+            depth = 0
+        elif not in_value and found == "=":
+            lines.setdefault((*table, *key), number)
+            in_value = True
+        elif not in_value and kind in {"word", "string"}:
+            key.append(_bare(found))
+        elif found in {"[", "{"} and kind == "mark":
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise Rejected([_problem("bad-syntax", f"lists or tables nested more than {_MAX_DEPTH} deep", "", number)])
+        elif found in {"]", "}"} and kind == "mark":
+            depth = max(0, depth - 1)
+        at_start = False
+    return lines
+
+
+def _bare(found: str) -> str:
+    return found[1:-1] if found[0] in "\"'" else found
+
+
+def _unwanted(value: object, path: Path) -> Iterator[tuple[Path, str]]:
+    match value:
+        case dict():
+            for key, inner in value.items():
+                yield from _unwanted(inner, (*path, key))
+        case list():
+            for inner in value:
+                yield from _unwanted(inner, path)
+        case float() if not isfinite(value):
+            yield path, f"{value} is no number that can be used"
+        case int() if abs(value) >= 2**63:
+            yield path, "the number is too large"
+        case str() if any(c < " " and c not in "\n\t\r" for c in value):
+            yield path, "the text holds a control character"
+        case _:
+            pass
+
+
+def _problem(code: str, message: str, hint: str = "", line: int | None = None) -> Problem:
+    return Problem(code=code, message=message, hint=hint, line=line)
