@@ -1,0 +1,135 @@
+"""SQLite index of the jobs that ended: `history` and the counts. A cache, made again from the status files."""
+
+import sqlite3
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hotfolder import names
+from hotfolder.clock import Moment
+from hotfolder.journal import ENDS, Ledger
+from hotfolder.status import FILE_NAME
+
+#: Raised when the tables change; an index of another version is made again.
+_VERSION: Final = 1
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS jobs (
+    job TEXT PRIMARY KEY, state TEXT NOT NULL, finished_at TEXT NOT NULL, preset TEXT NOT NULL, title TEXT NOT NULL,
+    done INTEGER NOT NULL, failed INTEGER NOT NULL, error TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS newest ON jobs (finished_at DESC);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """One job that ended, as `history` shows it."""
+
+    job: str
+    state: str
+    finished_at: str
+    preset: str = ""
+    title: str = ""
+    done: int = 0
+    failed: int = 0
+    error: str = ""
+
+
+class Gallery:
+    """The index of one workspace; used by several threads."""
+
+    def __init__(self, cache_dir: Path, outputs_dir: Path) -> None:
+        """Open `cache_dir`/gallery.sqlite; one that is missing, broken or of another version is made again."""
+        self._path = cache_dir / "gallery.sqlite"
+        self._lock = threading.Lock()
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            known = self._open()
+        except sqlite3.DatabaseError:
+            for path in cache_dir.glob("gallery.sqlite*"):
+                path.unlink()
+            known = self._open()
+        if not known:
+            for ended in _ended_jobs(outputs_dir):
+                self.add(ended)
+            with self._lock, self._base:
+                self._base.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def add(self, ended: Ended) -> None:
+        """Add a job that ended, or replace what is known of it."""
+        with self._lock, self._base:
+            self._base.execute(
+                "INSERT OR REPLACE INTO jobs VALUES (:job, :state, :finished_at, :preset, :title, :done, :failed, :error)", vars(ended)
+            )
+
+    def remove(self, job: str) -> None:
+        """Forget a job: it was taken up again."""
+        with self._lock, self._base:
+            self._base.execute("DELETE FROM jobs WHERE job = ?", (job,))
+
+    def newest(self, count: int) -> list[Ended]:
+        """Return the jobs that ended last, newest first."""
+        with self._lock:
+            rows = self._base.execute("SELECT * FROM jobs ORDER BY finished_at DESC LIMIT ?", (count,)).fetchall()
+        return [Ended(**dict(row)) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs ended in each state."""
+        with self._lock:
+            return {row["state"]: row["n"] for row in self._base.execute("SELECT state, count(*) AS n FROM jobs GROUP BY state")}
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._base.close()
+
+    def _open(self) -> bool:
+        """Open the file; return whether it is of this version."""
+        self._base = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
+        self._base.row_factory = sqlite3.Row
+        # A cache: what a power cut takes is read from the status files again.
+        self._base.execute("PRAGMA journal_mode = WAL")
+        self._base.execute("PRAGMA synchronous = OFF")
+        known = self._base.execute("PRAGMA user_version").fetchone()[0] == _VERSION
+        with self._base:
+            if not known:
+                self._base.execute("DROP TABLE IF EXISTS jobs")
+            self._base.executescript(_TABLES)
+        return bool(known)
+
+
+def ended(job: str, ledger: Ledger, preset: str = "", title: str = "") -> Ended:
+    """Return the row of a job that ended."""
+    return Ended(
+        job=job,
+        state=ledger.state.value,
+        finished_at=str(ledger.finished_at or ""),
+        preset=preset,
+        title=title,
+        done=len(ledger.done),
+        failed=len([key for key in ledger.failed if key]),
+        error=ledger.error.message if ledger.error else "",
+    )
+
+
+def _ended_jobs(outputs_dir: Path) -> Iterator[Ended]:
+    for folder in sorted(outputs_dir.glob("*_take*")):
+        if names.split_take(folder.name) is None:
+            continue
+        with suppress(OSError, tomllib.TOMLDecodeError, KeyError, ValueError):
+            table = tomllib.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+            if table["state"] in ENDS:
+                yield Ended(
+                    job=folder.name,
+                    state=table["state"],
+                    finished_at=str(Moment.of(table["finished_at"])),
+                    preset=table.get("preset", ""),
+                    title=table.get("title", ""),
+                    done=table.get("done", 0),
+                    failed=table.get("failed", 0),
+                    error=table.get("error", {}).get("message", ""),
+                )
