@@ -1,0 +1,96 @@
+"""The words that `run`, the stages, the kinds and the GPU share: pictures, requests, the tick and the Engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from PIL import Image
+
+from hotfolder.journal import StopReason
+from hotfolder.presets import Model
+
+
+class JobStopped(BaseException):
+    """Unwinds a cell that was told to stop; a BaseException so that no `except Exception` on the way swallows it."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class BrokenDevice(RuntimeError):
+    """The device is beyond repair in this process (a broken CUDA context): the daemon must be started again."""
+
+
+class Tick(Protocol):
+    """Says how far a stage is, and raises `JobStopped` where the cell must stop.
+
+    Called at least once before and once after each part that cannot be interrupted (load, encode, decode) and after
+    every denoising step. Cheap: no system call.
+    """
+
+    def __call__(self, phase: str, step: int, steps: int) -> None:
+        """Report `step` of `steps` (0 where the phase has no steps) of `phase`: load, encode, denoise, decode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """All a kind needs to make one picture. Nothing is left open: the same request makes the same pixels."""
+
+    kind: str
+    preset: str
+    model: Model
+    prompt: str
+    seed: int
+    #: Pixels; multiples of 16.
+    width: int
+    height: int
+    steps: int
+    #: The embedded (distilled) guidance; None where the model has none.
+    guidance: float | None = None
+    #: Classifier-free guidance; above 1 a second pass is made with `negative_prompt`.
+    true_cfg: float | None = None
+    negative_prompt: str | None = None
+    #: How far img2img moves from its source: 0 keeps it, 1 forgets it.
+    strength: float | None = None
+    #: How strongly redux follows its source; 1 is the model's own weight.
+    image_strength: float | None = None
+    max_sequence_length: int = 512
+    #: RGB, EXIF-rotated, 8 bit, keyed by role: "image", "mask" (mode L, white is repainted), "control".
+    pictures: Mapping[str, Image.Image] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """One picture an engine made, and what there is to tell about how."""
+
+    image: Image.Image
+    #: What is known of the model that made it: repo, revision, hash, dtype, offload, attention, speed, device.
+    model: Mapping[str, str]
+    #: Seconds by phase: load, encode, denoise, decode.
+    timings: Mapping[str, float]
+    #: What was done otherwise than asked (a rung of the memory ladder, a prompt cut short).
+    notices: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """Makes pictures; owned by the one GPU thread, which alone calls it.
+
+    `daemon.serve(settings, engine=...)` takes any object with these three members.
+    """
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Keys (`Model.key`) of the models that are ready without loading; read from other threads."""
+
+    def make(self, request: Request, tick: Tick) -> Made:
+        """Make one picture.
+
+        Raises:
+            JobError: the request cannot be met; its author must act.
+            SettingsError: the model is missing, broken or of another kind.
+            JobStopped: from `tick`; the engine must be usable again afterwards.
+        """
+
+    def close(self) -> None:
+        """Give back all memory."""
