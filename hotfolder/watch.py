@@ -1,0 +1,122 @@
+"""Hears what happens in the inbox, so that the next scan comes at once. Only a hint: lost events lose nothing."""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+from watchdog.events import EVENT_TYPE_CLOSED, EVENT_TYPE_CLOSED_NO_WRITE, EVENT_TYPE_MOVED, EVENT_TYPE_OPENED, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+#: More are not remembered: the files then settle by time.
+_MAX_HINTS: Final = 100_000
+
+_log = structlog.get_logger(__name__)
+
+
+class Hints:
+    """What the watch heard since the last scan: which files were renamed into place, which were closed."""
+
+    def __init__(self) -> None:
+        """Nothing was heard yet."""
+        self._lock = threading.Lock()
+        self._moved_in: set[Path] = set()
+        self._closed: set[Path] = set()
+
+    def add(self, path: Path, *, moved_in: bool) -> None:
+        """Note one file."""
+        with self._lock:
+            hints = self._moved_in if moved_in else self._closed
+            if len(hints) < _MAX_HINTS:
+                hints.add(path)
+
+    def take(self) -> tuple[set[Path], set[Path]]:
+        """Return (moved in, closed) and forget both."""
+        with self._lock:
+            heard = self._moved_in, self._closed
+            self._moved_in, self._closed = set(), set()
+            return heard
+
+    def keep(self, moved_in: set[Path], closed: set[Path]) -> None:
+        """Remember hints for files that are not ready yet."""
+        with self._lock:
+            self._moved_in |= moved_in
+            self._closed |= closed
+
+
+class Watch:
+    """One watchdog watch for the inbox and one for each lane. Used by one thread."""
+
+    def __init__(self, hints: Hints, wake: threading.Event, *, on: bool = True) -> None:
+        """Args: wake: set at every event. on: whether to watch at all; a network mount would deliver nothing."""
+        self._on = on
+        self._hints, self._wake = hints, wake
+        self._observer: BaseObserver | None = None
+        self._watches: dict[Path, tuple[tuple[int, int], ObservedWatch]] = {}
+        #: Why no events come; "" while they do.
+        self.problem = ""
+
+    def follow(self, folders: list[Path]) -> None:
+        """Watch these folders and no others; one that was replaced or mounted over is watched anew."""
+        if not self._on:
+            return
+        wanted = {}
+        for folder in folders:
+            with suppress(OSError):
+                found = folder.stat()
+                wanted[folder] = (found.st_dev, found.st_ino)
+        if {folder: identity for folder, (identity, _) in self._watches.items()} == wanted:
+            return
+        try:
+            self._follow(wanted)
+            self.problem = ""
+        except OSError as error:
+            problem = f"no file events ({error.strerror or error}); the inbox is scanned by time only"
+            if problem != self.problem:
+                _log.warning("no_events", why=problem)
+            self.problem = problem
+
+    def stop(self) -> None:
+        """End the watch's threads."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
+
+    def _follow(self, wanted: dict[Path, tuple[int, int]]) -> None:
+        if self._observer is None:
+            # Imported here: the import starts nothing, but costs 60 ms that only a daemon needs.
+            from watchdog.observers.inotify import InotifyObserver
+
+            # Full events also tell of a file that was renamed in from outside, as a move without a source.
+            self._observer = InotifyObserver(generate_full_events=True)
+            self._observer.start()
+        for folder in [known for known, (identity, _) in self._watches.items() if wanted.get(known) != identity]:
+            _, watch = self._watches.pop(folder)
+            with suppress(KeyError, OSError):
+                self._observer.unschedule(watch)
+        for folder, identity in wanted.items():
+            if folder not in self._watches:
+                handler = _Handler(folder, self._hints, self._wake)
+                # A watch on a symbolic link would deliver nothing.
+                self._watches[folder] = (identity, self._observer.schedule(handler, str(folder.resolve()), recursive=False))
+
+
+class _Handler(FileSystemEventHandler):
+    """Can never raise: an exception would end the dispatching thread for good."""
+
+    def __init__(self, folder: Path, hints: Hints, wake: threading.Event) -> None:
+        self._folder, self._hints, self._wake = folder, hints, wake
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        with suppress(Exception):
+            if event.event_type in {EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE}:
+                return
+            if event.event_type == EVENT_TYPE_MOVED and event.dest_path:
+                self._hints.add(self._folder / os.path.basename(os.fsdecode(event.dest_path)), moved_in=True)
+            elif event.event_type == EVENT_TYPE_CLOSED:
+                self._hints.add(self._folder / os.path.basename(os.fsdecode(event.src_path)), moved_in=False)
+            self._wake.set()
+
