@@ -1,0 +1,179 @@
+"""What a control file does: cancel, pause, resume, first. Dropped by anybody, acted on at sight, then removed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from hotfolder import durable, names, run, tomltext
+from hotfolder.errors import HotfolderError
+from hotfolder.journal import State
+from hotfolder.names import Control, ControlName
+from hotfolder.prepare import Preparer
+from hotfolder.run import Shop
+from hotfolder.scanner import ControlFile
+from hotfolder.spool import Job
+
+#: How long a control file waits for a job of its name.
+PATIENCE_S: Final = 60.0
+#: Notices about control files that the daemon's status keeps.
+_MAX_NOTICES: Final = 20
+_RESUMABLE: Final = frozenset({State.FAILED, State.CANCELLED, State.PARTIAL})
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What `.resume` may say."""
+
+    force: bool = False
+
+
+class Controls:
+    """Acts on control files. Used by the intake thread."""
+
+    def __init__(self, shop: Shop, preparer: Preparer) -> None:
+        """Args: preparer: gets jobs that are taken up again without a plan."""
+        self._shop = shop
+        self._preparer = preparer
+        self._since: dict[Path, float] = {}
+        #: What was said about control files that could not be done; the newest last.
+        self.notices: list[str] = []
+
+    def act(self, files: Iterable[ControlFile], unadmitted: set[str]) -> None:
+        """Do what the control files ask.
+
+        Args:
+            unadmitted: NAMEs of job files that lie in the inbox: their controls wait for them.
+        """
+        now = self._shop.clock.monotonic()
+        present = set()
+        for file in files:
+            present.add(file.path)
+            since = self._since.setdefault(file.path, now)
+            try:
+                self._act(file, waits=file.control.name in unadmitted, patient=now - since < PATIENCE_S)
+            except OSError as error:
+                _log.warning("control_not_done", file=names.shown(file.path.name), error=str(error))
+        for path in self._since.keys() - present:
+            del self._since[path]
+
+    def _act(self, file: ControlFile, *, waits: bool, patient: bool) -> None:
+        control = file.control
+        if control.control is Control.RESUME:
+            answered = self._resume(file.path, control, patient=patient)
+        else:
+            answered = self._act_on_live(control, patient=patient)
+        if waits and control.control is not Control.RESUME:
+            return
+        if answered is not None:
+            durable.remove(file.path)
+            durable.sync_folder(file.path.parent)
+            _log.info("control", file=names.shown(file.path.name), done=answered)
+
+    def _act_on_live(self, control: ControlName, *, patient: bool) -> str | None:
+        """Return what was done; None where the file is to wait."""
+        spool = self._shop.spool
+        jobs = [
+            job for job in list(spool.live.values()) if job.stem == control.name and control.take in {None, job.take} and not job.ledger.ended
+        ]
+        for job in jobs:
+            self._do(control.control, job)
+        if jobs:
+            return ", ".join(job.name for job in jobs)
+        ended = next(iter(self._takes(control)), None)
+        if ended is not None:
+            text = f"{control.control.value} came after the job had ended"
+            spool.answer(ended, text)
+            return self._note(f"{ended}: {text}")
+        if patient:
+            return None
+        return self._note(f"{names.shown(control.name)}: {control.control.value}, but there is no job of this name")
+
+    def _do(self, control: Control, job: Job) -> None:
+        match control:
+            case Control.CANCEL:
+                self._shop.spool.cancelled(job)
+                self._shop.line.remove(job)
+                run.conclude(self._shop, job)
+            case Control.PAUSE:
+                self._shop.spool.held(job, "its own pause")
+                self._shop.line.remove(job)
+            case Control.FIRST:
+                self._shop.spool.put_first(job)
+                if job.ledger.held is None and job.ledger.plan_sha256:
+                    self._shop.line.add(job)
+            case Control.RESUME:
+                raise AssertionError("resume is not for every live take")
+
+    def _resume(self, path: Path, control: ControlName, *, patient: bool) -> str | None:
+        """Go on with the newest stopped take."""
+        spool = self._shop.spool
+        newest = None
+        for name in self._takes(control):
+            newest = newest or name
+            ledger = spool.ledger_of(name)
+            if ledger is None or not (ledger.held or ledger.state in _RESUMABLE):
+                continue
+            try:
+                wish = _read_wish(path)
+            except HotfolderError as error:
+                spool.answer(name, f"resume: {error.message}")
+                return self._note(f"{name}: resume: {error.message}")
+            return self._go_on(name, wish)
+        if newest is None and patient:
+            return None
+        if newest is None:
+            return self._note(f"{names.shown(control.name)}: resume, but there is no job of this name")
+        text = "resume: nothing to go on with; the job is neither held, failed, cancelled nor partial"
+        spool.answer(newest, text)
+        return self._note(f"{newest}: {text}")
+
+    def _go_on(self, name: str, wish: _Wish) -> str:
+        spool = self._shop.spool
+        job = spool.live.get(name)
+        if job is not None and job.ledger.held:
+            spool.released(job)
+        else:
+            job = spool.reopen(name, force=wish.force)
+            if job is None:
+                return self._note(f"{name}: resume: its folder cannot be read")
+            self._shop.gallery.remove(name)
+        if job.ledger.plan_sha256:
+            self._shop.line.add(job)
+            run.conclude(self._shop, job)
+        elif self._preparer.knows(job):
+            self._preparer.wake()
+        else:
+            self._preparer.submit(job)
+        return name
+
+    def _takes(self, control: ControlName) -> Iterable[str]:
+        """Return the takes that a control file means, newest first."""
+        for name in self._shop.spool.newest(control.name):
+            split = names.split_take(name)
+            if control.take is None or (split and split[1] == control.take):
+                yield name
+
+    def _note(self, text: str) -> str:
+        self.notices = [*self.notices, text][-_MAX_NOTICES:]
+        return text
+
+
+def _read_wish(path: Path) -> _Wish:
+    """Read `.resume`: empty, or TOML.
+
+    Raises:
+        HotfolderError: not TOML, or a key that cannot be done.
+    """
+    document = tomltext.parse(path.read_bytes())
+    unknown = [key for key in document.table if key != "force"]
+    force = document.table.get("force", False)
+    if unknown:
+        raise HotfolderError("unknown-key", f"unknown key {unknown[0]}; force is accepted")
+    if not isinstance(force, bool):
+        raise HotfolderError("bad-value", f"force = {force!r}: true or false is accepted")
+    return _Wish(force=force)

@@ -1,0 +1,420 @@
+"""serve(settings, engine=None): wires the parts, and ends them in order.
+
+The order at the end: no new cell, the GPU thread within one step, what was made is saved, intake, preparation, the
+status says `stopped`, the workspace is free.
+"""
+
+import datetime as dt
+import os
+import shutil
+import signal
+import socket
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from hotfolder import durable, run, settings as settings_
+from hotfolder.blame import RunningNote
+from hotfolder.clock import Clock, Moment, SystemClock
+from hotfolder.engine import Engine
+from hotfolder.errors import SettingsError
+from hotfolder.gallery import Gallery
+from hotfolder.intake import Intake
+from hotfolder.journal import State
+from hotfolder.line import Line
+from hotfolder.lock import Lock
+from hotfolder.notify import Notifier
+from hotfolder.prepare import Preparer
+from hotfolder.presets import Presets
+from hotfolder.run import Shop
+from hotfolder.scanner import Scanner
+from hotfolder.settings import Settings
+from hotfolder.settle import Settler
+from hotfolder.spool import Job, Spool
+from hotfolder.status import DaemonStatus, Waiting
+from hotfolder.timetable import Timetable
+from hotfolder.watch import Hints, Watch
+from hotfolder.worker import Worker
+
+#: How often progress is written, and how often the daemon's own status at the latest.
+_PROGRESS_S: Final = 0.5
+_STATUS_S: Final = 5.0
+_SHOWN_IN_LINE: Final = 50
+_SHOWN_IGNORED: Final = 100
+#: A thread of ours that makes no pass for so long is stuck, and systemd should know.
+_PASS_DEADLINE_S: Final = 120.0
+#: EX_SOFTWARE: the process ended itself; systemd starts it again.
+_EXIT_HUNG: Final = 70
+
+OK, NOT_COMPLETED, BROKEN, CANCELLED = 0, 3, 1, 130
+
+_log = structlog.get_logger(__name__)
+
+
+def serve(
+    settings: Settings,
+    engine: Engine | None = None,
+    *,
+    drain: bool = False,
+    only: str | None = None,
+    stop: threading.Event | None = None,
+    clock: Clock | None = None,
+) -> int:
+    """Serve a workspace until told to stop.
+
+    Args:
+        engine: what makes the pictures; by default diffusers on this machine's GPU.
+        drain: end when nothing is left that can go on by itself.
+        only: direct mode: admit and run just the next drop of this NAME, then end.
+        stop: set it to stop, as SIGTERM does.
+        clock: where the time comes from.
+
+    Returns: 0; 3 if something that ended in this run did not complete (drain, only); 130 if it was cancelled (only);
+        1 if the process must be started again.
+
+    Raises:
+        SettingsError: the workspace is busy, or cannot be used.
+    """
+    clock = clock or SystemClock()
+    stop = stop or threading.Event()
+    _make_folders(settings)
+    settings_.prepare_models(settings)
+    mode = "direct" if only else "queued"
+    with ExitStack() as stack:
+        stack.enter_context(Lock(settings.workspace, mode=mode, started_at=str(clock.now())))
+        stack.enter_context(_signals(stop))
+        while True:
+            daemon = _Daemon(settings, engine or _gpu_engine(settings), clock, stop, drain=drain, only=only)
+            result = daemon.run()
+            if result is not None:
+                return result
+            _log.warning("outputs_replaced", what="starting again from what is there now")
+
+
+def _gpu_engine(settings: Settings) -> Engine:
+    """Imported here: a daemon with another engine, or without a model, never loads torch."""
+    from hotfolder.gpu import GpuEngine
+
+    return GpuEngine(settings)
+
+
+class _Daemon:
+    """One life of the parts; made anew where outputs/ was replaced under it."""
+
+    def __init__(self, settings: Settings, engine: Engine, clock: Clock, stop: threading.Event, *, drain: bool, only: str | None) -> None:
+        self._settings, self._clock, self._stop, self._drain, self._only = settings, clock, stop, drain, only
+        self._run_id = uuid.uuid4().hex[:12]
+        self._started_at = clock.now()
+        self._mode = "direct" if only else "queued"
+        self._stopping = threading.Event()
+        self._note = RunningNote(settings.cache_dir, self._run_id)
+        spool = Spool(settings, clock, self._run_id, self._mode)
+        gallery = Gallery(settings.cache_dir, settings.outputs_dir)
+        self._shop = Shop(
+            spool=spool, line=Line(clock), gallery=gallery, engine=engine, clock=clock, stopping=self._stopping.is_set
+        )
+        hints, self._wake = Hints(), threading.Event()
+        presets = Presets.of(settings.presets_dir)
+        self._scanner = Scanner(settings.inbox_dir, settings.inbox, clock, hints)
+        settler = Settler(clock, self._scanner.settle_s, local=not self._scanner.network)
+        self._preparer = Preparer(self._shop, presets, settler)
+        self._watch = Watch(hints, self._wake, on=settings.inbox.events and not self._scanner.network)
+        self._timetable = Timetable(settings, clock, spool, self._wake.set)
+        self._intake = Intake(self._shop, self._scanner, self._watch, self._preparer, self._timetable, self._wake, only=only)
+        self._worker = Worker(self._shop, self._note)
+        self._notifier = Notifier()
+        self._outputs = _identity(settings.outputs_dir)
+        self._settings_stamp = _stamp(settings.file)
+        self._shown: tuple[float, bytes] = (-_STATUS_S, b"")
+        self._passes = (0, clock.monotonic())
+
+    def run(self) -> int | None:
+        """Serve; return the exit code, None where outputs/ was replaced and all must be read anew."""
+        self._recover()
+        for part in (self._worker, self._preparer, self._intake):
+            part.start()
+        self._notifier.send("READY=1", "STATUS=serving")
+        _log.info("serving", workspace=str(self._settings.workspace), run_id=self._run_id, jobs=len(self._shop.spool.live))
+        result: int | None = OK
+        try:
+            result = self._watch_over()
+        finally:
+            self._end()
+        return BROKEN if self._worker.broken is not None else result
+
+    def _recover(self) -> None:
+        """Go on where the process before stopped."""
+        shop = self._shop
+        jobs = shop.spool.recover()
+        death = self._note.death()
+        for job in jobs:
+            if death is not None and death.job == job.name and death.run_id not in {self._run_id}:
+                shop.spool.died(job, death.candidate, death.run_id, death.evidence)
+        self._note.begin()
+        for job in jobs:
+            self._recover_job(job)
+
+    def _recover_job(self, job: Job) -> None:
+        shop = self._shop
+        if job.ledger.ended:
+            run.let_go_of_ended(shop, job)
+            return
+        if job.ledger.plan_sha256:
+            run.adopt_finished(shop, job)
+            run.give_up_on_deadly(shop, job)
+        run.conclude(shop, job)
+        if job.ledger.ended or self._only is not None:
+            return
+        if not job.ledger.plan_sha256:
+            self._preparer.submit(job)
+        elif job.ledger.held is None:
+            shop.line.add(job)
+
+    def _watch_over(self) -> int | None:
+        """Write what is shown, feed the watchdog, and see when it is time to end."""
+        while not self._stop.wait(_PROGRESS_S if not self._drain and not self._only else 0.1):
+            if not self._worker.alive:
+                return BROKEN
+            if not self._look_at_outputs():
+                return None
+            self._look_at_disk()
+            self._look_for_hang()
+            self._show()
+            if self._only is not None and (result := self._result_of_only()) is not None:
+                return result
+            if self._drain and self._drained():
+                return OK if set(self._shop.results) <= {State.COMPLETED} else NOT_COMPLETED
+        return CANCELLED if self._only is not None else OK
+
+    def _end(self) -> None:
+        self._notifier.send("STOPPING=1", "STATUS=stopping")
+        self._stopping.set()
+        self._worker.stop()
+        self._intake.stop()
+        self._preparer.stop()
+        self._timetable.stop()
+        self._watch.stop()
+        if self._worker.broken is not None:
+            _log.error("worker_broken", why=str(self._worker.broken), exc_info=self._worker.broken)
+        for job in list(self._shop.spool.live.values()):
+            if job.ledger.state is State.RUNNING:
+                job.ledger.state = State.QUEUED
+                job.progress = None
+                with suppress(OSError):
+                    self._shop.spool.show(job)
+        with suppress(OSError):
+            self._show(state="stopped")
+        if self._worker.broken is None:
+            self._note.close()
+        self._shop.gallery.close()
+        _log.info("stopped", **{str(state): count for state, count in self._shop.results.items()})
+
+    # --- when to end ---
+
+    def _drained(self) -> bool:
+        """Whether nothing is left that can go on by itself: scheduled, held and paused jobs stay."""
+        began = self._intake.passes
+        if began == 0 or self._intake.last.unsettled or self._intake.last.ready or not self._preparer.idle:
+            return False
+        line = self._shop.line
+        if (len(line) and line.closed != {"pause"}) or any(job.in_flight for job in list(self._shop.spool.live.values())):
+            return False
+        # A job may have been handed from one part to the next between two looks: one more whole pass says so.
+        self._wake.set()
+        deadline = self._clock.monotonic() + 10 * self._scanner.scan_s
+        while self._intake.passes < began + 2 and self._clock.monotonic() < deadline and not self._stop.wait(0.01):
+            pass
+        last = self._intake.last
+        quiet = not (last.unsettled or last.ready) and self._preparer.idle
+        idle = not any(job.in_flight for job in list(self._shop.spool.live.values()))
+        return quiet and idle and (not len(line) or line.closed == {"pause"})
+
+    def _result_of_only(self) -> int | None:
+        """Return the exit code once the one job has ended, or can no longer end by itself."""
+        for job in self._intake.admitted:
+            if job.ledger.held:
+                return NOT_COMPLETED
+            if not job.ledger.ended and not job.gone:
+                return None
+            if job.ledger.state is State.COMPLETED:
+                return OK
+            return CANCELLED if job.ledger.state is State.CANCELLED or job.gone else NOT_COMPLETED
+        return None
+
+    # --- what may go wrong around it ---
+
+    def _look_at_outputs(self) -> bool:
+        """No cell starts while outputs/ is away; return False where another folder has taken its place."""
+        now = _identity(self._settings.outputs_dir)
+        if now is None:
+            self._shop.line.close("outputs/ is gone")
+            return True
+        self._shop.line.open("outputs/ is gone")
+        return now == self._outputs
+
+    def _look_at_disk(self) -> None:
+        with suppress(OSError):
+            free = shutil.disk_usage(self._settings.outputs_dir).free
+            if free < self._settings.outputs.min_free_gb * 1e9:
+                self._shop.line.close("disk full")
+            else:
+                self._shop.line.open("disk full")
+
+    def _look_for_hang(self) -> None:
+        """End the process, with the line safe on disk, where the GPU thread gives no sign of life."""
+        phase, silence = self._worker.silence()
+        limits = self._settings.worker
+        limit = limits.load_deadline_s if phase in {"load", "start", "generate"} else limits.step_deadline_s
+        if silence > limit:
+            text = f"no sign of life from {phase} for {silence:.0f} s"
+            self._note.testify(text)
+            _log.critical("hung", why=text)
+            os._exit(_EXIT_HUNG)
+        if self._intake.passes != self._passes[0]:
+            self._passes = (self._intake.passes, self._clock.monotonic())
+        if self._intake.thread.is_alive() and self._clock.monotonic() - self._passes[1] < _PASS_DEADLINE_S:
+            self._notifier.send("WATCHDOG=1")
+
+    # --- what is shown ---
+
+    def _show(self, state: str | None = None) -> None:
+        """Write progress of the running jobs, and outputs/status.toml where something changed."""
+        for job in list(self._shop.spool.live.values()) if len(self._shop.spool.live) < 64 else list(self._running()):
+            if job.progress is not None and job.ledger.state is State.RUNNING:
+                self._shop.spool.show(job)
+        if _identity(self._settings.outputs_dir) is None:
+            return
+        now = self._clock.monotonic()
+        status = self._status(state)
+        data = status.dump()
+        same = _without_time(data) == _without_time(self._shown[1])
+        if same and now - self._shown[0] < _STATUS_S and state is None:
+            return
+        self._shown = (now, data)
+        try:
+            durable.write(self._settings.outputs_dir / "status.toml", data, sync=state is not None)
+        except OSError as error:
+            _log.warning("status_not_written", error=str(error))
+
+    def _running(self) -> Iterator[Job]:
+        return (job for job in list(self._shop.spool.live.values()) if job.in_flight)
+
+    def _status(self, state: str | None) -> DaemonStatus:
+        line, intake = self._shop.line, self._intake
+        running = sorted(job.name for job in self._shop.spool.live.values() if job.ledger.state is State.RUNNING)
+        counts = Counter(job.ledger.state.value for job in list(self._shop.spool.live.values()))
+        counts.update({str(name): count for name, count in self._shop.ended_counts.items()})
+        disk = shutil.disk_usage(self._settings.outputs_dir)
+        ignored = sorted(intake.last.ignored.items())
+        progress = next((job.progress for job in self._running() if job.progress), None)
+        return DaemonStatus(
+            state=state or ("paused" if "pause" in line.closed else "running"),
+            mode=self._mode,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            run_id=self._run_id,
+            started_at=self._started_at,
+            updated_at=self._clock.now(),
+            counts=dict(sorted(counts.items())),
+            running=running,
+            line=self._waiting(),
+            free_gb=disk.free / 1e9,
+            total_gb=disk.total / 1e9,
+            wrong=self._wrong(),
+            ignored=ignored[:_SHOWN_IGNORED],
+            ignored_count=len(ignored),
+            notices=list(intake.controls.notices),
+            progress=progress,
+        )
+
+    def _waiting(self) -> list[Waiting]:
+        """Return the first of the line with the time at which each should begin."""
+        rows, ahead_s = [], 0.0
+        known = True
+        for job in self._running():
+            pace = self._shop.pace.get(job.model_key)
+            known = known and pace is not None
+            ahead_s += (pace or 0.0) * len(job.in_flight)
+        for position, (job, why) in enumerate(self._shop.line.first(_SHOWN_IN_LINE), 1):
+            eta = Moment.of(self._clock.now() + _seconds(ahead_s)) if known else None
+            rows.append(Waiting(job=job.name, position=position, eta=eta, why=why))
+            pace = self._shop.pace.get(job.model_key)
+            known = known and pace is not None
+            ahead_s += (pace or 0.0) * len(job.todo)
+        return rows
+
+    def _wrong(self) -> list[str]:
+        wrong = [f"no new cell starts: {why}" for why in sorted(self._shop.line.closed - {"pause"})]
+        if self._intake.last.gone:
+            wrong.append("jobs_inbox/ is gone")
+        if self._watch.problem:
+            wrong.append(self._watch.problem)
+        if _stamp(self._settings.file) != self._settings_stamp:
+            wrong.append("hotfolder.toml was changed: restart needed")
+        wrong += [f"{lane or 'jobs_inbox'}/folder.toml does not count: {why}" for lane, why in self._intake.wrong_lanes.items()]
+        wrong += [
+            f"{name}: its job file could not be removed from the inbox" for name in sorted({job.name for job in self._shop.spool.pending_sources().values()})
+        ]
+        return wrong
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stop`, the second one ends the process at once; only in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    handled = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, handle) for number in handled}
+    # A lease of ours that is broken by a writer must not end the process.
+    before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)  # type: ignore[index]  # a signal like the others
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _make_folders(settings: Settings) -> None:
+    try:
+        for folder in (settings.inbox_dir, settings.outputs_dir, settings.cache_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError("no-workspace", f"{error.filename}: {error.strerror}", "the daemon must be able to write there") from error
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _seconds(value: float) -> dt.timedelta:
+    return dt.timedelta(seconds=value)
+
+
+def _without_time(data: bytes) -> bytes:
+    return b"\n".join(line for line in data.split(b"\n") if not line.startswith((b"updated_at", b"free_gb", b"eta")))

@@ -1,0 +1,207 @@
+"""One pass after another: what lies in the inbox becomes jobs, and control files are acted on. A thread of its own."""
+
+import re
+import threading
+from typing import Final
+
+import structlog
+import tomli_w
+
+from hotfolder import jobfile, names, prepare, run, tomltext
+from hotfolder.controls import Controls
+from hotfolder.errors import HotfolderError, Rejected
+from hotfolder.prepare import Preparer
+from hotfolder.run import Shop
+from hotfolder.scanner import Ready, Scan, Scanner
+from hotfolder.spool import Drop, Job
+from hotfolder.timetable import Timetable
+from hotfolder.watch import Watch
+
+#: Drops that are admitted together share their flushes; a burst is cut so that its first jobs start at once.
+_BATCH: Final = 64
+#: While something settles it is looked at this often.
+_SOON_S: Final = 0.05
+#: The folders of so many queued jobs are looked at in each pass.
+_FOLDERS_A_PASS: Final = 200
+_VIA: Final = re.compile(rb"^#! via ([a-z]{1,12})\r?$", re.MULTILINE)
+_KNOWN_VIA: Final = frozenset({"cli", "api", "page", "mcp"})
+
+_log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """Turns drops into jobs."""
+
+    def __init__(
+        self,
+        shop: Shop,
+        scanner: Scanner,
+        watch: Watch,
+        preparer: Preparer,
+        timetable: Timetable,
+        wake: threading.Event,
+        *,
+        only: str | None = None,
+    ) -> None:
+        """Args: wake: set by the watch. only: admit jobs of this NAME alone (direct mode)."""
+        self._shop = shop
+        self._scanner = scanner
+        self._watch = watch
+        self._preparer = preparer
+        self._timetable = timetable
+        self._wake = wake
+        self._only = only
+        self._stop = threading.Event()
+        self._looked_at = 0
+        self.controls = Controls(shop, preparer)
+        #: What the last look found; replaced whole.
+        self.last = Scan()
+        #: Passes that were made; a drain waits for one that began after it did.
+        self.passes = 0
+        #: Why the folder.toml of a lane does not count.
+        self.wrong_lanes: dict[str, str] = {}
+        #: Jobs admitted by this process.
+        self.admitted: list[Job] = []
+        self._thread = threading.Thread(target=self._run, name="intake")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the pass under way."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+
+    @property
+    def thread(self) -> threading.Thread:
+        """For whoever watches over the threads."""
+        return self._thread
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                wait_s = self.step()
+            except Exception:
+                # Whatever it was: the inbox is looked at again, nothing in it was lost.
+                _log.exception("intake")
+                wait_s = self._scanner.scan_s
+            self.passes += 1
+            self._wake.wait(wait_s)
+            self._wake.clear()
+
+    def step(self) -> float:
+        """Make one pass; return after how many seconds the next one is due."""
+        shop = self._shop
+        pending = shop.spool.pending_sources()
+        scan = self._scanner.scan(frozenset(shop.spool.settings.inbox_dir / file for file in pending))
+        if scan.gone:
+            self.last = scan
+            return self._scanner.scan_s
+        if pending:
+            shop.spool.retry_pending()
+        self._watch.follow([shop.spool.settings.inbox_dir / lane for lane in scan.lanes])
+        self._read_lanes(scan)
+        if scan.pause:
+            shop.line.close("pause")
+        else:
+            shop.line.open("pause")
+        ready = [one for one in scan.ready if self._only in {None, one.name}]
+        self._act_on_controls(scan)
+        for start in range(0, len(ready), _BATCH):
+            if self._stop.is_set():
+                break
+            self._admit(ready[start : start + _BATCH], scan)
+        if self._only is None:
+            scan.ignored |= {f"scheduled/{name}": why for name, why in self._timetable.look(scan.scheduled)}
+            self._fire()
+        self._check_folders()
+        self._preparer.wake()
+        self.last = scan
+        return min(_SOON_S, self._scanner.scan_s) if scan.unsettled or ready else self._scanner.scan_s
+
+    def _act_on_controls(self, scan: Scan) -> None:
+        """Cancels reach the jobs that are running before new ones are admitted."""
+        self.controls.act(scan.controls, scan.unadmitted)
+
+    def _admit(self, ready: list[Ready], scan: Scan) -> None:
+        drops = []
+        for one in ready:
+            if one.data is not None and b"schedule" in one.data and self._adopt(one, scan):
+                continue
+            drops.append(_drop(one))
+        jobs = self._shop.spool.admit(drops)
+        if not jobs and drops:
+            scan.unsettled += 1
+        for job in jobs:
+            self._hand_on(job)
+
+    def _hand_on(self, job: Job) -> None:
+        self.admitted.append(job)
+        if self._only is None:
+            # A daemon runs for months: it keeps no list of what ended.
+            self.admitted = [one for one in self.admitted[-1:] if not one.ledger.ended]
+        run.job_log(job).info("admitted", source=job.ledger.origin.via if job.ledger.origin else "")
+        self._preparer.submit(job)
+
+    def _adopt(self, one: Ready, scan: Scan) -> bool:
+        """Hand a job file with a valid [schedule] to the timetable; a wrong one becomes a job, to be rejected."""
+        try:
+            document = tomltext.parse(one.data or b"")
+            if not isinstance(document.table.get("schedule"), dict):
+                return False
+            lane = prepare.read_lane_chain(self._shop.spool.settings.inbox_dir, one.lane)
+            jobfile.read(document, self._preparer.presets, self._shop.spool.settings.default_preset, lane)
+        except (HotfolderError, OSError):
+            return False
+        if self._only is None and not self._timetable.adopt(one.seen, one.lane):
+            scan.ignored[names.shown(one.seen.path.name)] = "a schedule that could not be moved to scheduled/"
+        return True
+
+    def _fire(self) -> None:
+        for drop in self._timetable.due():
+            for job in self._shop.spool.admit([drop]):
+                self._timetable.fired(drop, job.name)
+                self._hand_on(job)
+
+    def _read_lanes(self, scan: Scan) -> None:
+        """Find out in which lanes a picture is a job."""
+        inbox = self._shop.spool.settings.inbox_dir
+        lanes = set()
+        self.wrong_lanes = {}
+        for lane in scan.lanes:
+            if not (inbox / lane / "folder.toml").exists():
+                continue
+            try:
+                if prepare.read_lane_chain(inbox, lane).picture_jobs:
+                    lanes.add(lane)
+            except (Rejected, OSError) as error:
+                self.wrong_lanes[lane] = str(error)
+        self._scanner.picture_lanes = frozenset(lanes)
+
+    def _check_folders(self) -> None:
+        """A live job whose folder was deleted or moved is cancelled; the running ones are looked at in every pass."""
+        live = list(self._shop.spool.live.values())
+        some = live[self._looked_at : self._looked_at + _FOLDERS_A_PASS]
+        self._looked_at = self._looked_at + _FOLDERS_A_PASS if self._looked_at + _FOLDERS_A_PASS < len(live) else 0
+        for job in {*some, *(job for job in live if job.in_flight)}:
+            if not self._shop.spool.check_folder(job):
+                self._shop.line.remove(job)
+                run.conclude(self._shop, job)
+
+
+def _drop(one: Ready) -> Drop:
+    """Return what becomes of a ready file: a job file as it is, a picture with a job file made for it."""
+    below = f"{one.lane}/{one.seen.path.name}" if one.lane else one.seen.path.name
+    if one.data is None:
+        text = tomli_w.dumps({"image": names.make_safe(one.seen.path.name)})
+        return Drop(
+            name=one.name, data=text.encode(), seen=one.seen, file=below, lane=one.lane, via="picture", picture=one.seen.path
+        )
+    found = _VIA.search(one.data[:256])
+    via = found.group(1).decode() if found else ""
+    default = "lane" if one.lane else "dropped"
+    return Drop(
+        name=one.name, data=one.data, seen=one.seen, file=below, lane=one.lane, via=via if via in _KNOWN_VIA else default
+    )

@@ -1,0 +1,45 @@
+"""structlog: to the console, pretty on a terminal and JSON otherwise, and each job's events to its log.jsonl."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+FILE_NAME: Final = "log.jsonl"
+
+
+def set_up(stream: TextIO | None = None) -> None:
+    """Set up logging for a process that runs jobs; `stream` is standard error by default."""
+    stream = stream or sys.stderr
+    pretty = stream.isatty()
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(ensure_ascii=True)
+    )
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _to_job,
+    ]
+    if not pretty:
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer], logger_factory=structlog.PrintLoggerFactory(stream), cache_logger_on_first_use=False
+    )
+
+
+def _to_job(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Write an event that belongs to a job into the job's folder; what cannot be written there is still shown."""
+    folder = event.pop("folder", "")
+    if folder:
+        line = dict(event)
+        if line.get("exc_info"):
+            line = dict(structlog.processors.format_exc_info(None, "", line))  # type: ignore[arg-type]  # the logger is not looked at
+        try:
+            with (Path(folder) / FILE_NAME).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+        except OSError:
+            event["log_file"] = "not written"
+    return event

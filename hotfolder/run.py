@@ -1,0 +1,320 @@
+"""The life of one cell, top to bottom, and how rows and jobs end. READ THIS FIRST.
+
+A job is a table: candidates down, stages across. `make` runs the stages of a row that need the GPU, on the one thread
+that owns it; `keep` runs the rest beside it and puts the picture on disk; then, or when either fails, `conclude` looks
+whether the whole job has ended. A cell that is stopped without being cancelled is ready again.
+"""
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+from PIL import Image
+
+from hotfolder import gallery, outputs, record, sources
+from hotfolder.clock import Clock
+from hotfolder.engine import BrokenDevice, Engine, JobStopped
+from hotfolder.errors import HotfolderError, JobError
+from hotfolder.gallery import Gallery
+from hotfolder.journal import Failure, Output, State, StopReason
+from hotfolder.line import Cell, Line
+from hotfolder.plan import Plan
+from hotfolder.spool import Job, Spool
+from hotfolder.stages import STAGES, Work
+from hotfolder.stages.export import stem
+from hotfolder.status import Progress
+
+#: Deaths of the process on one candidate after which it is given up: with evidence, and without any.
+MAX_BLAMED: Final = 2
+MAX_UNEXPLAINED: Final = 20
+#: Not the job's fault: the cell is made again once there is room.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop:
+    """What the life of a cell needs around it: made once, by the daemon."""
+
+    spool: Spool
+    line: Line
+    gallery: Gallery
+    engine: Engine
+    clock: Clock
+    #: Whether the daemon is stopping; asked at every step.
+    stopping: Callable[[], bool]
+    #: Seconds a picture takes, by model key; for what is said about the time left.
+    pace: dict[str, float] = field(default_factory=dict)
+    #: How the jobs that ended in this process ended.
+    results: Counter[State] = field(default_factory=Counter)
+    #: The same of all jobs that stand.
+    ended_counts: Counter[State] = field(default_factory=Counter)
+    versions: Mapping[str, str] = field(default_factory=record.versions)
+
+
+def load_pictures(shop: Shop, cell: Cell) -> dict[str, Image.Image]:
+    """Load the sources of a cell, by role; done while the cell before it runs.
+
+    Raises:
+        JobError: `changed-file` or `bad-picture`.
+    """
+    return sources.load(cell.job.folder, shop.spool.plan(cell.job), force=cell.job.ledger.force)
+
+
+def make(shop: Shop, cell: Cell, pictures: Mapping[str, Image.Image], beat: Callable[[str], None]) -> Work:
+    """Run the stages of a row that need the GPU.
+
+    Args:
+        beat: told the phase at every sign of life.
+
+    Raises:
+        JobStopped: the job was cancelled or held, or the daemon stops.
+        HotfolderError: the picture cannot be made.
+    """
+    plan = shop.spool.plan(cell.job)
+    work = Work(
+        plan=plan,
+        plan_sha256=cell.job.ledger.plan_sha256 or "",
+        run_id=shop.spool.run_id,
+        folder=cell.job.folder,
+        candidate=cell.candidate,
+        engine=shop.engine,
+        tick=_Tick(shop, cell, plan, beat),
+        finished_at=shop.clock.now(),
+        versions=shop.versions,
+        pictures=pictures,
+    )
+    for name in plan.stages:
+        if STAGES[name].lane == "gpu":
+            work = run_cell(name, work)
+    return replace(work, finished_at=shop.clock.now())
+
+
+def run_cell(stage: str, work: Work) -> Work:
+    """Run one stage of one candidate: `work` in, the same with what the stage made out.
+
+    This is the seam at which a cell can be run anywhere: all it needs stands in `work`, the Engine included.
+    """
+    work.tick(stage, 0, 0)
+    return STAGES[stage].run(work)
+
+
+def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
+    """Run the rest of a row, beside the GPU; the picture is on disk, and counted, when this returns."""
+    job = cell.job
+    try:
+        for name in work.plan.stages:
+            if STAGES[name].lane == "cpu":
+                work = run_cell(name, replace(work, tick=_no_tick))
+        assert work.written is not None  # noqa: S101 - the last stage of every plan writes
+        written = work.written
+    except Exception as error:  # noqa: BLE001 - whatever happened, the row must come to an end
+        if job.gone:
+            _let_go(shop, cell)
+        elif isinstance(error, OSError) and error.errno in _NO_ROOM:
+            shop.line.close("disk full")
+            give_back(shop, cell)
+        else:
+            fail(shop, cell, error, stage="export")
+        return
+    output = Output(
+        candidate=cell.candidate,
+        file=written.file,
+        seed=work.plan.seed_of(cell.candidate),
+        sha256=written.sha256,
+        pixels_sha256=written.pixels_sha256,
+        seconds=round(seconds, 3),
+    )
+    shop.spool.done(job, output)
+    for text in work.made.notices if work.made else ():
+        if text not in job.ledger.notices:
+            shop.spool.notice(job, text)
+    shop.pace[job.model_key] = seconds if job.model_key not in shop.pace else 0.7 * shop.pace[job.model_key] + 0.3 * seconds
+    job_log(job).info("picture", candidate=cell.candidate, file=written.file, seconds=round(seconds, 3), save=round(written.seconds, 3))
+    _let_go(shop, cell)
+
+
+def begin(shop: Shop, cell: Cell) -> None:
+    """Note that a job runs, at its first cell."""
+    if cell.job.ledger.state is State.QUEUED:
+        shop.spool.started(cell.job)
+        job_log(cell.job).info("run_start", run_id=shop.spool.run_id, plan=cell.job.ledger.plan_sha256, attempt=cell.job.ledger.attempt)
+
+
+def stopped(shop: Shop, cell: Cell, reason: StopReason) -> None:
+    """A cell was told to stop: cancelled ends the job, anything else makes the cell ready again."""
+    job_log(cell.job).info("stopped", candidate=cell.candidate, why=reason.value)
+    if reason is StopReason.CANCEL:
+        _let_go(shop, cell)
+    else:
+        give_back(shop, cell)
+
+
+def give_back(shop: Shop, cell: Cell) -> None:
+    """Make a cell ready again."""
+    shop.line.put_back(cell)
+    if cell.job.stop is StopReason.CANCEL:
+        conclude(shop, cell.job)
+    elif cell.job.ledger.held is None:
+        shop.line.add(cell.job)
+
+
+def fail(shop: Shop, cell: Cell, error: BaseException, *, stage: str = "generate") -> None:
+    """End a row that cannot be finished; the others go on."""
+    if isinstance(error, BrokenDevice):
+        raise error
+    plan = shop.spool.plan(cell.job)
+    failure = failure_of(error, stage=stage, stage_index=plan.stages.index(stage) + 1, candidate=cell.candidate, item=plan.item_of(cell.candidate))
+    job_log(cell.job).error("candidate_failed", candidate=cell.candidate, code=failure.code, message=failure.message, exc_info=_bug(error))
+    shop.spool.failed(cell.job, failure)
+    _let_go(shop, cell)
+
+
+def conclude(shop: Shop, job: Job) -> None:
+    """End the job if nothing of it is left to do."""
+    with job.lock:
+        if job.in_flight or job.ledger.ended:
+            return
+        if job.gone or job.ledger.cancelled:
+            end(shop, job, State.CANCELLED)
+            return
+        if job.todo or not job.ledger.plan_sha256:
+            return
+        ledger = job.ledger
+        if not ledger.failed:
+            end(shop, job, State.COMPLETED)
+        elif ledger.done:
+            end(shop, job, State.PARTIAL, ledger.failed[min(ledger.failed)])
+        else:
+            end(shop, job, State.FAILED, ledger.failed[min(ledger.failed)])
+
+
+def end(shop: Shop, job: Job, state: State, error: Failure | None = None) -> None:
+    """End the job, show it in the history, and let go of it."""
+    shop.line.remove(job)
+    job.todo.clear()
+    shop.spool.ended(job, state, error)
+    let_go_of_ended(shop, job)
+    took = round((job.ledger.finished_at - job.ledger.started_at).total_seconds(), 3) if job.ledger.finished_at and job.ledger.started_at else None
+    job_log(job).info("run_end", state=state.value, done=len(job.ledger.done), failed=len(job.ledger.failed), seconds=took)
+
+
+def let_go_of_ended(shop: Shop, job: Job) -> None:
+    """Put an ended job into the history and forget it; also for one that a crash left between the two."""
+    if not job.gone:
+        plan = shop.spool.plan(job) if job.ledger.plan_sha256 else None
+        shop.gallery.add(gallery.ended(job.name, job.ledger, plan.preset if plan else "", (plan.title or "") if plan else ""))
+        shop.ended_counts[job.ledger.state] += 1
+    shop.results[job.ledger.state] += 1
+    shop.spool.forget(job)
+
+
+def adopt_finished(shop: Shop, job: Job) -> None:
+    """Take in the pictures that a process before finished but could not note any more."""
+    plan = shop.spool.plan(job)
+    for candidate in [number for number in job.todo if (job.folder / f"{stem(job.name, number)}.png.toml").exists()]:
+        try:
+            written = outputs.find(job.folder, stem(job.name, candidate))
+        except JobError as error:
+            # A power cut may leave a name without its data: nothing whole is lost, the picture is made again.
+            job_log(job).warning("unfinished_picture", candidate=candidate, why=error.message)
+            outputs.discard(job.folder, stem(job.name, candidate))
+            continue
+        if written is not None:
+            job.todo.remove(candidate)
+            output = Output(
+                candidate=candidate,
+                file=written.file,
+                seed=plan.seed_of(candidate),
+                sha256=written.sha256,
+                pixels_sha256=written.pixels_sha256,
+                seconds=written.seconds,
+            )
+            shop.spool.done(job, output)
+
+
+def give_up_on_deadly(shop: Shop, job: Job) -> None:
+    """Fail the candidates on which the process died too often."""
+    ledger = job.ledger
+    deadly = {number for number, count in ledger.blamed.items() if count >= MAX_BLAMED}
+    deadly |= {number for number, count in ledger.unexplained.items() if count >= MAX_UNEXPLAINED}
+    for candidate in sorted(deadly - set(ledger.failed) - set(ledger.done)):
+        deaths = ledger.blamed.get(candidate, 0) or ledger.unexplained.get(candidate, 0)
+        failure = Failure(
+            code="crashed-worker",
+            message=f"the process died {deaths} times while it made candidate {candidate}",
+            hint="a smaller size or another preset may work; the daemon's log says how it died",
+            stage="generate",
+            stage_index=1,
+            candidate=candidate,
+        )
+        with job.lock:
+            job.todo = type(job.todo)(number for number in job.todo if number != candidate)
+        shop.spool.failed(job, failure)
+
+
+def failure_of(error: BaseException, **where: object) -> Failure:
+    """Say an error in the words of a status file; what is our bug is called `internal`."""
+    if isinstance(error, HotfolderError):
+        return Failure(code=error.code, message=error.message, hint=error.hint, **where)  # type: ignore[arg-type]  # fields of Failure by name
+    if isinstance(error, OSError):
+        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        return Failure(code="cannot-write", message=text, hint="look at rights and disk, then resume", **where)  # type: ignore[arg-type]  # as above
+    text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return Failure(code="internal", message=text, hint="this is a bug of hotfolder; log.jsonl of the job has the details", **where)  # type: ignore[arg-type]  # as above
+
+
+def job_log(job: Job) -> structlog.stdlib.BoundLogger:
+    """Return the log of a job: it goes to the console and to the job's log.jsonl."""
+    return structlog.get_logger("hotfolder.job").bind(job=job.name, folder="" if job.gone else str(job.folder))  # type: ignore[no-any-return]  # structlog's proxy
+
+
+def _bug(error: BaseException) -> BaseException | None:
+    return None if isinstance(error, (HotfolderError, OSError)) else error
+
+
+def _let_go(shop: Shop, cell: Cell) -> None:
+    cell.job.in_flight.discard(cell.candidate)
+    conclude(shop, cell.job)
+
+
+def _no_tick(phase: str, step: int, steps: int) -> None:
+    """Stages beside the GPU are short; the job's end is looked at after them."""
+
+
+class _Tick:
+    """The one tick of a cell: progress, and whether to stop."""
+
+    def __init__(self, shop: Shop, cell: Cell, plan: Plan, beat: Callable[[str], None]) -> None:
+        self._shop, self._cell, self._plan, self._beat = shop, cell, plan, beat
+        self._began = shop.clock.monotonic()
+
+    def __call__(self, phase: str, step: int, steps: int) -> None:
+        job = self._cell.job
+        self._beat(phase)
+        if job.stop is not None:
+            raise JobStopped(job.stop)
+        if self._shop.stopping():
+            raise JobStopped(StopReason.SHUTDOWN)
+        part = step / steps if steps else 0.0
+        job.progress = Progress(
+            stage="generate",
+            stage_index=1,
+            stages=len(self._plan.stages),
+            candidate=self._cell.candidate,
+            phase=phase,
+            step=step,
+            steps=steps,
+            fraction=round(min(1.0, (len(job.ledger.done) + len(job.ledger.failed) + part) / self._plan.candidates), 4),
+            seconds_left=self._seconds_left(part),
+        )
+
+    def _seconds_left(self, part: float) -> float | None:
+        """From the pace of this model, or of this picture so far."""
+        left = len(self._cell.job.todo) + 1 - part
+        pace = self._shop.pace.get(self._cell.job.model_key)
+        if pace is None and part > 0:
+            pace = (self._shop.clock.monotonic() - self._began) / part
+        return None if pace is None else round(left * pace, 1)

@@ -1,0 +1,144 @@
+"""The one thread that owns the GPU, and the two beside it: one loads what comes next, one saves what was made.
+
+The GPU thread encodes nothing, writes no file and never sleeps while there is a cell: while it makes a picture, the
+sources of the next are loaded and the picture before is saved.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+import structlog
+from PIL import Image
+
+from hotfolder import run
+from hotfolder.blame import RunningNote
+from hotfolder.engine import BrokenDevice, JobStopped
+from hotfolder.line import Cell
+from hotfolder.run import Shop
+
+#: Pictures that may wait to be saved: more would only fill the memory when the disk is slow.
+SAVE_QUEUE: Final = 2
+#: Phases that may take as long as they like: the thread waits, or the disk does.
+_NO_DEADLINE: Final = frozenset({"idle", "saving"})
+
+_log = structlog.get_logger(__name__)
+
+Pictures = dict[str, Image.Image]
+
+
+class Worker:
+    """Runs cells until the line is stopped."""
+
+    def __init__(self, shop: Shop, note: RunningNote) -> None:
+        """`note` is told which cell is under way."""
+        self._shop = shop
+        self._note = note
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._slots = threading.BoundedSemaphore(SAVE_QUEUE)
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
+        self._next: tuple[Cell, Future[Pictures]] | None = None
+        self._gpu = threading.Thread(target=self._run, name="gpu")
+        self._saver = threading.Thread(target=self._save, name="save")
+        self._life = ("idle", shop.clock.monotonic())
+        #: Why the process must end: the device, or a bug of ours.
+        self.broken: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._gpu.start()
+        self._saver.start()
+
+    def stop(self) -> None:
+        """End within one step; what was made is saved first."""
+        self._shop.line.stop()
+        self._gpu.join()
+        self._events.put(None)
+        self._saver.join()
+        self._loader.shutdown(cancel_futures=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether both threads run."""
+        return self._gpu.is_alive() and self._saver.is_alive()
+
+    def silence(self) -> tuple[str, float]:
+        """Return the phase of the GPU thread and for how many seconds it has given no sign of life, 0 where it may wait."""
+        phase, since = self._life
+        return phase, 0.0 if phase in _NO_DEADLINE else self._shop.clock.monotonic() - since
+
+    def _beat(self, phase: str) -> None:
+        self._life = (phase, self._shop.clock.monotonic())
+
+    # --- the GPU thread ---
+
+    def _run(self) -> None:
+        shop = self._shop
+        try:
+            while (cell := shop.line.take(shop.engine.loaded)) is not None:
+                self._make(cell)
+                self._beat("idle")
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            self.broken = error
+        finally:
+            shop.line.stop()
+            shop.engine.close()
+
+    def _make(self, cell: Cell) -> None:
+        shop = self._shop
+        self._beat("start")
+        self._events.put(lambda: run.begin(shop, cell))
+        started = shop.clock.monotonic()
+        self._note.write(cell.job.name, cell.candidate)
+        try:
+            pictures = self._pictures_of(cell)
+            self._load_next()
+            work = run.make(shop, cell, pictures, self._beat)
+        except JobStopped as stop:
+            reason = stop.reason
+            self._events.put(lambda: run.stopped(shop, cell, reason))
+        except BrokenDevice as error:
+            self._note.testify(f"the device broke: {error}")
+            self._events.put(lambda: run.give_back(shop, cell))
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a model throws ends this row, not the daemon
+            failed = error
+            self._events.put(lambda: run.fail(shop, cell, failed))
+        else:
+            seconds = shop.clock.monotonic() - started
+            self._beat("saving")
+            self._slots.acquire()
+            self._events.put(lambda: self._keep(cell, work, seconds))
+        self._note.clear()
+
+    def _pictures_of(self, cell: Cell) -> Pictures:
+        """Return the sources of a cell: loaded already, if it is the one that was foreseen."""
+        ahead, self._next = self._next, None
+        if ahead is not None and (ahead[0].job, ahead[0].candidate) == (cell.job, cell.candidate):
+            return ahead[1].result()
+        return run.load_pictures(self._shop, cell)
+
+    def _load_next(self) -> None:
+        """Begin to load the sources of the cell that would be next."""
+        cell = self._shop.line.peek(self._shop.engine.loaded)
+        if cell is not None:
+            self._next = (cell, self._loader.submit(run.load_pictures, self._shop, cell))
+
+    # --- the saving thread ---
+
+    def _keep(self, cell: Cell, work: run.Work, seconds: float) -> None:
+        try:
+            run.keep(self._shop, cell, work, seconds)
+        finally:
+            self._slots.release()
+
+    def _save(self) -> None:
+        """Do what the GPU thread leaves to be done, in order; the journal of a job is written here while it runs."""
+        while (event := self._events.get()) is not None:
+            try:
+                event()
+            except Exception:
+                # A journal that cannot be written: the cell stays under way, and the next start makes it again.
+                _log.exception("not_saved")
