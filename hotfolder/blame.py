@@ -64,7 +64,13 @@ class RunningNote:
 
     def write(self, job: str, candidate: int) -> None:
         """Note that this cell begins."""
-        note = {"job": job, "candidate": candidate, "run_id": self._run_id, "boot": _boot_id(), "oom_kills": _oom_kills()}
+        note = {
+            "job": job,
+            "candidate": candidate,
+            "run_id": self._run_id,
+            "boot": _boot_id(),
+            "oom_kills": _oom_kills(),
+        }
         data = json.dumps(note).encode() + b"\0"
         self._page[: len(data)] = data
 

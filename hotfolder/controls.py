@@ -78,7 +78,9 @@ class Controls:
         """Return what was done; None where the file is to wait."""
         spool = self._shop.spool
         jobs = [
-            job for job in list(spool.live.values()) if job.stem == control.name and control.take in {None, job.take} and not job.ledger.ended
+            job
+            for job in list(spool.live.values())
+            if job.stem == control.name and control.take in {None, job.take} and not job.ledger.ended
         ]
         for job in jobs:
             self._do(control.control, job)

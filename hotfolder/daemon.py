@@ -4,14 +4,11 @@ The order at the end: no new cell, the GPU thread within one step, what was made
 status says `stopped`, the workspace is free.
 """
 
-import datetime as dt
 import os
 import shutil
 import signal
-import socket
 import threading
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,12 +17,14 @@ from typing import Final
 
 import structlog
 
-from hotfolder import durable, run, settings as settings_
+from hotfolder import run
+from hotfolder import settings as settings_
 from hotfolder.blame import RunningNote
-from hotfolder.clock import Clock, Moment, SystemClock
+from hotfolder.clock import Clock, SystemClock
 from hotfolder.engine import Engine
 from hotfolder.errors import SettingsError
 from hotfolder.gallery import Gallery
+from hotfolder.glance import Glance
 from hotfolder.intake import Intake
 from hotfolder.journal import State
 from hotfolder.line import Line
@@ -38,16 +37,14 @@ from hotfolder.scanner import Scanner
 from hotfolder.settings import Settings
 from hotfolder.settle import Settler
 from hotfolder.spool import Job, Spool
-from hotfolder.status import DaemonStatus, Waiting
+from hotfolder.thumbs import Thumbs
 from hotfolder.timetable import Timetable
 from hotfolder.watch import Hints, Watch
 from hotfolder.worker import Worker
 
-#: How often progress is written, and how often the daemon's own status at the latest.
-_PROGRESS_S: Final = 0.5
-_STATUS_S: Final = 5.0
-_SHOWN_IN_LINE: Final = 50
-_SHOWN_IGNORED: Final = 100
+#: How often the daemon looks after its parts and writes progress; where it may end by itself, more often.
+_LOOK_S: Final = 0.5
+_LOOK_SOON_S: Final = 0.1
 #: A thread of ours that makes no pass for so long is stuck, and systemd should know.
 _PASS_DEADLINE_S: Final = 120.0
 #: EX_SOFTWARE: the process ended itself; systemd starts it again.
@@ -91,7 +88,9 @@ def serve(
         stack.enter_context(Lock(settings.workspace, mode=mode, started_at=str(clock.now())))
         stack.enter_context(_signals(stop))
         while True:
-            daemon = _Daemon(settings, engine or _gpu_engine(settings), clock, stop, drain=drain, only=only)
+            daemon = _Daemon(
+                settings, _gpu_engine(settings) if engine is None else engine, clock, stop, drain=drain, only=only
+            )
             result = daemon.run()
             if result is not None:
                 return result
@@ -108,18 +107,26 @@ def _gpu_engine(settings: Settings) -> Engine:
 class _Daemon:
     """One life of the parts; made anew where outputs/ was replaced under it."""
 
-    def __init__(self, settings: Settings, engine: Engine, clock: Clock, stop: threading.Event, *, drain: bool, only: str | None) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, clock: Clock, stop: threading.Event, *, drain: bool, only: str | None
+    ) -> None:
         self._settings, self._clock, self._stop, self._drain, self._only = settings, clock, stop, drain, only
         self._run_id = uuid.uuid4().hex[:12]
-        self._started_at = clock.now()
         self._mode = "direct" if only else "queued"
         self._stopping = threading.Event()
         self._note = RunningNote(settings.cache_dir, self._run_id)
         spool = Spool(settings, clock, self._run_id, self._mode)
         gallery = Gallery(settings.cache_dir, settings.outputs_dir)
         self._shop = Shop(
-            spool=spool, line=Line(clock), gallery=gallery, engine=engine, clock=clock, stopping=self._stopping.is_set
+            spool=spool,
+            line=Line(clock),
+            gallery=gallery,
+            thumbs=Thumbs(cache=settings.cache_dir / "thumbs"),
+            engine=engine,
+            clock=clock,
+            stopping=self._stopping.is_set,
         )
+        self._shop.ended_counts.update({State(state): count for state, count in gallery.counts().items()})
         hints, self._wake = Hints(), threading.Event()
         presets = Presets.of(settings.presets_dir)
         self._scanner = Scanner(settings.inbox_dir, settings.inbox, clock, hints)
@@ -127,12 +134,19 @@ class _Daemon:
         self._preparer = Preparer(self._shop, presets, settler)
         self._watch = Watch(hints, self._wake, on=settings.inbox.events and not self._scanner.network)
         self._timetable = Timetable(settings, clock, spool, self._wake.set)
-        self._intake = Intake(self._shop, self._scanner, self._watch, self._preparer, self._timetable, self._wake, only=only)
+        self._intake = Intake(
+            shop=self._shop,
+            scanner=self._scanner,
+            watch=self._watch,
+            preparer=self._preparer,
+            timetable=self._timetable,
+            wake=self._wake,
+            only=only,
+        )
         self._worker = Worker(self._shop, self._note)
         self._notifier = Notifier()
         self._outputs = _identity(settings.outputs_dir)
-        self._settings_stamp = _stamp(settings.file)
-        self._shown: tuple[float, bytes] = (-_STATUS_S, b"")
+        self._glance = Glance(shop=self._shop, intake=self._intake, watch=self._watch, mode=self._mode)
         self._passes = (0, clock.monotonic())
 
     def run(self) -> int | None:
@@ -141,7 +155,9 @@ class _Daemon:
         for part in (self._worker, self._preparer, self._intake):
             part.start()
         self._notifier.send("READY=1", "STATUS=serving")
-        _log.info("serving", workspace=str(self._settings.workspace), run_id=self._run_id, jobs=len(self._shop.spool.live))
+        _log.info(
+            "serving", workspace=str(self._settings.workspace), run_id=self._run_id, jobs=len(self._shop.spool.live)
+        )
         result: int | None = OK
         try:
             result = self._watch_over()
@@ -155,7 +171,7 @@ class _Daemon:
         jobs = shop.spool.recover()
         death = self._note.death()
         for job in jobs:
-            if death is not None and death.job == job.name and death.run_id not in {self._run_id}:
+            if death is not None and death.job == job.name and death.run_id != self._run_id:
                 shop.spool.died(job, death.candidate, death.run_id, death.evidence)
         self._note.begin()
         for job in jobs:
@@ -170,7 +186,7 @@ class _Daemon:
             run.adopt_finished(shop, job)
             run.give_up_on_deadly(shop, job)
         run.conclude(shop, job)
-        if job.ledger.ended or self._only is not None:
+        if job.name not in shop.spool.live or self._only is not None:
             return
         if not job.ledger.plan_sha256:
             self._preparer.submit(job)
@@ -179,14 +195,14 @@ class _Daemon:
 
     def _watch_over(self) -> int | None:
         """Write what is shown, feed the watchdog, and see when it is time to end."""
-        while not self._stop.wait(_PROGRESS_S if not self._drain and not self._only else 0.1):
+        while not self._stop.wait(_LOOK_SOON_S if self._drain or self._only else _LOOK_S):
             if not self._worker.alive:
                 return BROKEN
             if not self._look_at_outputs():
                 return None
             self._look_at_disk()
             self._look_for_hang()
-            self._show()
+            self._glance.show()
             if self._only is not None and (result := self._result_of_only()) is not None:
                 return result
             if self._drain and self._drained():
@@ -209,8 +225,7 @@ class _Daemon:
                 job.progress = None
                 with suppress(OSError):
                     self._shop.spool.show(job)
-        with suppress(OSError):
-            self._show(state="stopped")
+        self._glance.show(last=True)
         if self._worker.broken is None:
             self._note.close()
         self._shop.gallery.close()
@@ -224,7 +239,9 @@ class _Daemon:
         if began == 0 or self._intake.last.unsettled or self._intake.last.ready or not self._preparer.idle:
             return False
         line = self._shop.line
-        if (len(line) and line.closed != {"pause"}) or any(job.in_flight for job in list(self._shop.spool.live.values())):
+        if (len(line) and line.closed != {"pause"}) or any(
+            job.in_flight for job in list(self._shop.spool.live.values())
+        ):
             return False
         # A job may have been handed from one part to the next between two looks: one more whole pass says so.
         self._wake.set()
@@ -282,88 +299,6 @@ class _Daemon:
         if self._intake.thread.is_alive() and self._clock.monotonic() - self._passes[1] < _PASS_DEADLINE_S:
             self._notifier.send("WATCHDOG=1")
 
-    # --- what is shown ---
-
-    def _show(self, state: str | None = None) -> None:
-        """Write progress of the running jobs, and outputs/status.toml where something changed."""
-        for job in list(self._shop.spool.live.values()) if len(self._shop.spool.live) < 64 else list(self._running()):
-            if job.progress is not None and job.ledger.state is State.RUNNING:
-                self._shop.spool.show(job)
-        if _identity(self._settings.outputs_dir) is None:
-            return
-        now = self._clock.monotonic()
-        status = self._status(state)
-        data = status.dump()
-        same = _without_time(data) == _without_time(self._shown[1])
-        if same and now - self._shown[0] < _STATUS_S and state is None:
-            return
-        self._shown = (now, data)
-        try:
-            durable.write(self._settings.outputs_dir / "status.toml", data, sync=state is not None)
-        except OSError as error:
-            _log.warning("status_not_written", error=str(error))
-
-    def _running(self) -> Iterator[Job]:
-        return (job for job in list(self._shop.spool.live.values()) if job.in_flight)
-
-    def _status(self, state: str | None) -> DaemonStatus:
-        line, intake = self._shop.line, self._intake
-        running = sorted(job.name for job in self._shop.spool.live.values() if job.ledger.state is State.RUNNING)
-        counts = Counter(job.ledger.state.value for job in list(self._shop.spool.live.values()))
-        counts.update({str(name): count for name, count in self._shop.ended_counts.items()})
-        disk = shutil.disk_usage(self._settings.outputs_dir)
-        ignored = sorted(intake.last.ignored.items())
-        progress = next((job.progress for job in self._running() if job.progress), None)
-        return DaemonStatus(
-            state=state or ("paused" if "pause" in line.closed else "running"),
-            mode=self._mode,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            run_id=self._run_id,
-            started_at=self._started_at,
-            updated_at=self._clock.now(),
-            counts=dict(sorted(counts.items())),
-            running=running,
-            line=self._waiting(),
-            free_gb=disk.free / 1e9,
-            total_gb=disk.total / 1e9,
-            wrong=self._wrong(),
-            ignored=ignored[:_SHOWN_IGNORED],
-            ignored_count=len(ignored),
-            notices=list(intake.controls.notices),
-            progress=progress,
-        )
-
-    def _waiting(self) -> list[Waiting]:
-        """Return the first of the line with the time at which each should begin."""
-        rows, ahead_s = [], 0.0
-        known = True
-        for job in self._running():
-            pace = self._shop.pace.get(job.model_key)
-            known = known and pace is not None
-            ahead_s += (pace or 0.0) * len(job.in_flight)
-        for position, (job, why) in enumerate(self._shop.line.first(_SHOWN_IN_LINE), 1):
-            eta = Moment.of(self._clock.now() + _seconds(ahead_s)) if known else None
-            rows.append(Waiting(job=job.name, position=position, eta=eta, why=why))
-            pace = self._shop.pace.get(job.model_key)
-            known = known and pace is not None
-            ahead_s += (pace or 0.0) * len(job.todo)
-        return rows
-
-    def _wrong(self) -> list[str]:
-        wrong = [f"no new cell starts: {why}" for why in sorted(self._shop.line.closed - {"pause"})]
-        if self._intake.last.gone:
-            wrong.append("jobs_inbox/ is gone")
-        if self._watch.problem:
-            wrong.append(self._watch.problem)
-        if _stamp(self._settings.file) != self._settings_stamp:
-            wrong.append("hotfolder.toml was changed: restart needed")
-        wrong += [f"{lane or 'jobs_inbox'}/folder.toml does not count: {why}" for lane, why in self._intake.wrong_lanes.items()]
-        wrong += [
-            f"{name}: its job file could not be removed from the inbox" for name in sorted({job.name for job in self._shop.spool.pending_sources().values()})
-        ]
-        return wrong
-
 
 @contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
@@ -380,7 +315,7 @@ def _signals(stop: threading.Event) -> Iterator[None]:
     handled = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, handle) for number in handled}
     # A lease of ours that is broken by a writer must not end the process.
-    before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)  # type: ignore[index]  # a signal like the others
+    before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         yield
     finally:
@@ -393,7 +328,9 @@ def _make_folders(settings: Settings) -> None:
         for folder in (settings.inbox_dir, settings.outputs_dir, settings.cache_dir):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError("no-workspace", f"{error.filename}: {error.strerror}", "the daemon must be able to write there") from error
+        raise SettingsError(
+            "no-workspace", f"{error.filename}: {error.strerror}", "the daemon must be able to write there"
+        ) from error
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
@@ -402,19 +339,3 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _stamp(file: Path) -> tuple[int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def _seconds(value: float) -> dt.timedelta:
-    return dt.timedelta(seconds=value)
-
-
-def _without_time(data: bytes) -> bytes:
-    return b"\n".join(line for line in data.split(b"\n") if not line.startswith((b"updated_at", b"free_gb", b"eta")))

@@ -98,4 +98,6 @@ class Rejected(JobError):
         self.problems = tuple(problems)
         first = self.problems[0]
         more = f", and {len(self.problems) - 1} more" if len(self.problems) > 1 else ""
-        super().__init__(first.code, f"{'line ' + str(first.line) + ': ' if first.line else ''}{first.message}{more}", first.hint)
+        super().__init__(
+            first.code, f"{'line ' + str(first.line) + ': ' if first.line else ''}{first.message}{more}", first.hint
+        )

@@ -4,14 +4,16 @@ import sqlite3
 import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from hotfolder import names
 from hotfolder.clock import Moment
 from hotfolder.journal import ENDS, Ledger
+from hotfolder.plan import Plan
 from hotfolder.status import FILE_NAME
 
 #: Raised when the tables change; an index of another version is made again.
@@ -19,7 +21,8 @@ _VERSION: Final = 1
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY, state TEXT NOT NULL, finished_at TEXT NOT NULL, preset TEXT NOT NULL, title TEXT NOT NULL,
-    done INTEGER NOT NULL, failed INTEGER NOT NULL, error TEXT NOT NULL
+    candidates INTEGER NOT NULL, done INTEGER NOT NULL, failed INTEGER NOT NULL, error TEXT NOT NULL,
+    picture TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS newest ON jobs (finished_at DESC);
 """
@@ -34,9 +37,12 @@ class Ended:
     finished_at: str
     preset: str = ""
     title: str = ""
+    candidates: int = 0
     done: int = 0
     failed: int = 0
     error: str = ""
+    #: Its first picture, "" where it has none.
+    picture: str = ""
 
 
 class Gallery:
@@ -63,7 +69,9 @@ class Gallery:
         """Add a job that ended, or replace what is known of it."""
         with self._lock, self._base:
             self._base.execute(
-                "INSERT OR REPLACE INTO jobs VALUES (:job, :state, :finished_at, :preset, :title, :done, :failed, :error)", vars(ended)
+                "INSERT OR REPLACE INTO jobs VALUES"
+                " (:job, :state, :finished_at, :preset, :title, :candidates, :done, :failed, :error, :picture)",
+                vars(ended),
             )
 
     def remove(self, job: str) -> None:
@@ -80,7 +88,10 @@ class Gallery:
     def counts(self) -> dict[str, int]:
         """Return how many jobs ended in each state."""
         with self._lock:
-            return {row["state"]: row["n"] for row in self._base.execute("SELECT state, count(*) AS n FROM jobs GROUP BY state")}
+            return {
+                row["state"]: row["n"]
+                for row in self._base.execute("SELECT state, count(*) AS n FROM jobs GROUP BY state")
+            }
 
     def close(self) -> None:
         """Close the file."""
@@ -102,17 +113,19 @@ class Gallery:
         return bool(known)
 
 
-def ended(job: str, ledger: Ledger, preset: str = "", title: str = "") -> Ended:
+def ended(job: str, ledger: Ledger, plan: Plan | None) -> Ended:
     """Return the row of a job that ended."""
     return Ended(
         job=job,
         state=ledger.state.value,
         finished_at=str(ledger.finished_at or ""),
-        preset=preset,
-        title=title,
+        preset=plan.preset if plan else "",
+        title=(plan.title or "") if plan else "",
+        candidates=plan.candidates if plan else 0,
         done=len(ledger.done),
         failed=len([key for key in ledger.failed if key]),
         error=ledger.error.message if ledger.error else "",
+        picture=ledger.done[min(ledger.done)].file if ledger.done else "",
     )
 
 
@@ -129,7 +142,9 @@ def _ended_jobs(outputs_dir: Path) -> Iterator[Ended]:
                     finished_at=str(Moment.of(table["finished_at"])),
                     preset=table.get("preset", ""),
                     title=table.get("title", ""),
+                    candidates=table.get("candidates", 0),
                     done=table.get("done", 0),
                     failed=table.get("failed", 0),
                     error=table.get("error", {}).get("message", ""),
+                    picture=next((one["file"] for one in table.get("outputs", ())), ""),
                 )

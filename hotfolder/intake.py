@@ -34,13 +34,13 @@ class Intake:
 
     def __init__(
         self,
+        *,
         shop: Shop,
         scanner: Scanner,
         watch: Watch,
         preparer: Preparer,
         timetable: Timetable,
         wake: threading.Event,
-        *,
         only: str | None = None,
     ) -> None:
         """Args: wake: set by the watch. only: admit jobs of this NAME alone (direct mode)."""
@@ -83,7 +83,7 @@ class Intake:
         while not self._stop.is_set():
             try:
                 wait_s = self.step()
-            except Exception:
+            except Exception:  # noqa: BLE001 - the thread must go on
                 # Whatever it was: the inbox is looked at again, nothing in it was lost.
                 _log.exception("intake")
                 wait_s = self._scanner.scan_s
@@ -197,11 +197,22 @@ def _drop(one: Ready) -> Drop:
     if one.data is None:
         text = tomli_w.dumps({"image": names.make_safe(one.seen.path.name)})
         return Drop(
-            name=one.name, data=text.encode(), seen=one.seen, file=below, lane=one.lane, via="picture", picture=one.seen.path
+            name=one.name,
+            data=text.encode(),
+            seen=one.seen,
+            file=below,
+            lane=one.lane,
+            via="picture",
+            picture=one.seen.path,
         )
     found = _VIA.search(one.data[:256])
     via = found.group(1).decode() if found else ""
     default = "lane" if one.lane else "dropped"
     return Drop(
-        name=one.name, data=one.data, seen=one.seen, file=below, lane=one.lane, via=via if via in _KNOWN_VIA else default
+        name=one.name,
+        data=one.data,
+        seen=one.seen,
+        file=below,
+        lane=one.lane,
+        via=via if via in _KNOWN_VIA else default,
     )

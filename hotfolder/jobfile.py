@@ -20,6 +20,8 @@ from hotfolder.tomltext import Document
 
 MAX_SEED: Final = 2**32 - 1
 _MAX_META_BYTES: Final = 4096
+#: Characters of a wrong value that a message quotes.
+_MAX_SHOWN: Final = 60
 #: The keys that name a picture, in the order in which they are looked for.
 PICTURE_KEYS: Final = ("image", "mask", "control")
 
@@ -236,7 +238,11 @@ def read(document: Document, presets: Presets, default_preset: str, lane: LaneDe
     preset, kind = _choose(document, presets, default_preset, lane, problems)
     own = dict(document.table)
     keys = KIND_KEYS[kind]
-    values = {key: value for key, value in {**(preset.keys if preset else {}), **lane.keys}.items() if key in keys.model_fields}
+    values = {
+        key: value
+        for key, value in {**(preset.keys if preset else {}), **lane.keys}.items()
+        if key in keys.model_fields
+    }
     if "aspect" in own:
         own.setdefault("width", None)
         own.setdefault("height", None)
@@ -266,10 +272,14 @@ def read_lane(document: Document, file: str) -> LaneDefaults:
     for flag in ("picture_jobs", "hold"):
         flags[flag] = table.pop(flag, False)
         if not isinstance(flags[flag], bool):
-            problems.append(Problem(code="bad-value", message=f"{flag} is true or false", line=document.line_of([flag])))
-    for key in table:
-        if key not in _ALL_KEYS or key == "schedule":
-            problems.append(Problem(code="unknown-key", message=f"unknown key {key}", hint=_did_you_mean(key), line=document.line_of([key])))
+            problems.append(
+                Problem(code="bad-value", message=f"{flag} is true or false", line=document.line_of([flag]))
+            )
+    problems += [
+        Problem(code="unknown-key", message=f"unknown key {key}", hint=_did_you_mean(key), line=document.line_of([key]))
+        for key in table
+        if key not in _ALL_KEYS or key == "schedule"
+    ]
     if problems:
         raise Rejected(problems)
     return LaneDefaults(keys=table, file=file, **flags)
@@ -287,7 +297,9 @@ def check_preset(preset: Preset) -> None:
         item = error.errors()[0]
         key = ".".join(str(part) for part in item["loc"])
         file = preset.origins.get(f"keys.{key}", preset.name)
-        raise SettingsError("bad-preset", f"{file}: keys.{key}: {item['msg']}", "docs/presets.md lists every key") from error
+        raise SettingsError(
+            "bad-preset", f"{file}: keys.{key}: {item['msg']}", "docs/presets.md lists every key"
+        ) from error
 
 
 def schema() -> dict[str, Any]:
@@ -348,7 +360,7 @@ def _cron_number(text: str, name: str, lowest: int, highest: int, names: tuple[s
         if text not in names:
             raise ValueError(f"{name} {text!r} is no name of a {name}")
         return names.index(text) + lowest
-    if len(text) > 2 or not lowest <= int(text) <= highest:
+    if len(text) > len(str(highest)) or not lowest <= int(text) <= highest:
         raise ValueError(f"{name} {text}: accepted are {lowest} to {highest}")
     return int(text)
 
@@ -360,7 +372,9 @@ def _choose(
     name = document.table.get("preset", lane.keys.get("preset", default_preset))
     line = document.line_of(["preset"]) if "preset" in document.table else None
     if not isinstance(name, str):
-        problems.append(Problem(code="bad-value", message=f"preset = {name!r}: a name in quotes is accepted", line=line))
+        problems.append(
+            Problem(code="bad-value", message=f"preset = {name!r}: a name in quotes is accepted", line=line)
+        )
         return None, "text2img"
     try:
         preset = presets.get(name)
@@ -379,12 +393,16 @@ def _problem_of(item: Any, document: Document, preset: Preset | None, lane: Lane
         if len(path) == 1 and key in _ALL_KEYS:
             takers = ", ".join(name for name, keys in KIND_KEYS.items() if key in keys.model_fields)
             of = f"of preset {preset.name!r} " if preset else ""
-            return Problem(code="wrong-kind", message=f"the kind {kind} {of}does not take {key}", hint=f"{takers} would", line=line)
+            return Problem(
+                code="wrong-kind", message=f"the kind {kind} {of}does not take {key}", hint=f"{takers} would", line=line
+            )
         return Problem(code="unknown-key", message=f"unknown key {key}", hint=_did_you_mean(key), line=line)
     found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {_short(item['input'])}"
     where = f"{lane.file}: " if path and path[0] not in document.table and path[0] in lane.keys else ""
     text = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    return Problem(code="bad-value", message=f"{where}{key}{found}: {text[:1].lower()}{text[1:]}", hint=_accepted(path), line=line)
+    return Problem(
+        code="bad-value", message=f"{where}{key}{found}: {text[:1].lower()}{text[1:]}", hint=_accepted(path), line=line
+    )
 
 
 def _accepted(path: tuple[int | str, ...]) -> str:
@@ -394,7 +412,11 @@ def _accepted(path: tuple[int | str, ...]) -> str:
     limits: dict[str, Any] = {}
     field = schema()["properties"][str(path[0])]
     for part in (field, *field.get("anyOf", ())):
-        limits |= {name: part[name] for name in ("minimum", "exclusiveMinimum", "maximum", "pattern", "maxLength") if name in part}
+        limits |= {
+            name: part[name]
+            for name in ("minimum", "exclusiveMinimum", "maximum", "pattern", "maxLength")
+            if name in part
+        }
     low, high = limits.get("minimum", limits.get("exclusiveMinimum")), limits.get("maximum")
     if low is not None and high is not None:
         return f"accepted: {'above ' if 'exclusiveMinimum' in limits else ''}{low} to {high}"
@@ -410,20 +432,38 @@ def _check_whole(values: Mapping[str, Any], document: Document, kind: str, prese
     needs = KIND_KEYS[kind].needs
     for key in sorted(needs, key=lambda key: list(_ALL_KEYS).index(key)):
         if not values.get(key):
-            yield Problem(code="missing-key", message=f"preset {preset.name!r} ({kind}) needs {key}", hint=f"add a line {key} = \"...\"")
+            yield Problem(
+                code="missing-key",
+                message=f"preset {preset.name!r} ({kind}) needs {key}",
+                hint=f'add a line {key} = "..."',
+            )
     if not needs and not values.get("prompt") and not values.get("image"):
         line = document.line_of(["prompt"])
-        yield Problem(code="missing-key", message="a prompt or an image is needed", hint='add a line prompt = "..."', line=line)
+        yield Problem(
+            code="missing-key", message="a prompt or an image is needed", hint='add a line prompt = "..."', line=line
+        )
     cfg = values.get("true_cfg")
     if values.get("negative_prompt") and not (isinstance(cfg, (int, float)) and cfg > 1):
         line = document.line_of(["negative_prompt"])
-        yield Problem(code="missing-key", message="negative_prompt needs true_cfg above 1", hint="add true_cfg = 4.0, say; each step then takes a second pass", line=line)
+        yield Problem(
+            code="missing-key",
+            message="negative_prompt needs true_cfg above 1",
+            hint="add true_cfg = 4.0, say; each step then takes a second pass",
+            line=line,
+        )
     if "strength" in document.table and not values.get("image"):
         line = document.line_of(["strength"])
-        yield Problem(code="missing-key", message="strength needs an image to start from", hint='add a line image = "..."', line=line)
+        yield Problem(
+            code="missing-key",
+            message="strength needs an image to start from",
+            hint='add a line image = "..."',
+            line=line,
+        )
     if "aspect" in document.table and (document.table.keys() & {"width", "height"}):
         line = document.line_of(["aspect"])
-        yield Problem(code="bad-value", message="aspect and width or height exclude each other", hint="leave one out", line=line)
+        yield Problem(
+            code="bad-value", message="aspect and width or height exclude each other", hint="leave one out", line=line
+        )
 
 
 def _notices(keys: JobKeys) -> Iterator[str]:
@@ -440,4 +480,4 @@ def _did_you_mean(key: str) -> str:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."

@@ -242,7 +242,10 @@ def line(event: Event, moment: Moment, **facts: Any) -> dict[str, Any]:  # noqa:
 
 def encode(*lines: Mapping[str, Any]) -> bytes:
     """Return lines as they are written."""
-    return b"".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n" for one in lines)
+    return b"".join(
+        json.dumps(one, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+        for one in lines
+    )
 
 
 def read(folder: Path) -> Ledger:

@@ -1,8 +1,8 @@
 """Whether somebody still has a file open for writing, asked of the kernel.
 
 A read lease is granted only while nobody has the file open for writing. It works on local file systems, for our own
-files; elsewhere the answer is `UNKNOWN`, and FUSE grants it wrongly, so it is never relied on alone. SIGIO, which breaks
-a lease, must be ignored in this process.
+files; elsewhere the answer is `UNKNOWN`, and FUSE grants it wrongly, so it is never relied on alone. This process must
+ignore SIGIO, which comes when a lease is broken.
 """
 
 import fcntl

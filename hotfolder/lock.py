@@ -44,8 +44,12 @@ class Lock:
             os.close(self._descriptor)
             who = _read(path)
             by = f"process {who.pid} on {who.host} since {who.started_at}" if who else "another process"
-            raise SettingsError("workspace-busy", f"{workspace} is served already, by {by}", "stop that one first, or drop jobs for it") from error
-        text = tomli_w.dumps(asdict(Holder(pid=os.getpid(), host=socket.gethostname(), mode=mode, started_at=started_at)))
+            raise SettingsError(
+                "workspace-busy", f"{workspace} is served already, by {by}", "stop that one first, or drop jobs for it"
+            ) from error
+        text = tomli_w.dumps(
+            asdict(Holder(pid=os.getpid(), host=socket.gethostname(), mode=mode, started_at=started_at))
+        )
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 

@@ -26,7 +26,9 @@ def set_up(stream: TextIO | None = None) -> None:
     if not pretty:
         processors.append(structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*processors, renderer], logger_factory=structlog.PrintLoggerFactory(stream), cache_logger_on_first_use=False
+        processors=[*processors, renderer],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
     )
 
 
@@ -36,7 +38,7 @@ def _to_job(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if folder:
         line = dict(event)
         if line.get("exc_info"):
-            line = dict(structlog.processors.format_exc_info(None, "", line))  # type: ignore[arg-type]  # the logger is not looked at
+            line = dict(structlog.processors.format_exc_info(None, "", line))
         try:
             with (Path(folder) / FILE_NAME).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")

@@ -1,4 +1,4 @@
-"""JobFile -> Plan: every choice made. Seeds drawn, sizes decided, files hashed; nothing is left open, no GPU is touched.
+"""JobFile -> Plan: every choice made. Seeds drawn, sizes decided, files hashed; nothing is left open.
 
 A plan is data: the same plan makes the same pixels in any process and any workspace.
 """
@@ -207,11 +207,23 @@ def read_plan(document: Document, presets: Presets) -> Plan:
         line = document.line_of(["preset"])
         raise Rejected([Problem(code=error.code, message=error.message, hint=error.hint, line=line)]) from error
     if preset.model != plan.model or preset.kind != plan.kind:
-        found = f"the plan was made with {plan.model.key} ({plan.kind}); preset {plan.preset!r} is {preset.model.key} ({preset.kind}) here"
-        raise Rejected([Problem(code="wrong-model", message=found, hint="drop the job file instead", line=document.line_of(["model"]))])
+        here = f"{preset.model.key} ({preset.kind})"
+        found = f"the plan was made with {plan.model.key} ({plan.kind}); preset {plan.preset!r} is {here} here"
+        raise Rejected(
+            [
+                Problem(
+                    code="wrong-model",
+                    message=found,
+                    hint="drop the job file instead",
+                    line=document.line_of(["model"]),
+                )
+            ]
+        )
     for source in plan.sources:
         if PurePosixPath(source.file).is_absolute() or ".." in PurePosixPath(source.file).parts:
-            raise Rejected([Problem(code="forbidden-path", message=f"{source.file}: a path below the workspace is accepted")])
+            raise Rejected(
+                [Problem(code="forbidden-path", message=f"{source.file}: a path below the workspace is accepted")]
+            )
     return plan
 
 
@@ -242,7 +254,9 @@ def _problems(error: ValidationError | TypeError, document: Document) -> Iterato
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         code = {"extra_forbidden": "unknown-key", "missing": "missing-key"}.get(item["type"], "bad-value")
-        yield Problem(code=code, message=f"{key}: {item['msg'][:1].lower()}{item['msg'][1:]}", line=document.line_of(item["loc"]))
+        yield Problem(
+            code=code, message=f"{key}: {item['msg'][:1].lower()}{item['msg'][1:]}", line=document.line_of(item["loc"])
+        )
 
 
 def _size(job: JobFile, sources: Mapping[str, Source], notices: list[str]) -> tuple[int, int]:
@@ -268,7 +282,9 @@ def _size(job: JobFile, sources: Mapping[str, Source], notices: list[str]) -> tu
         width, height = keys.width or default[0], keys.height or default[1]
     rounded = _round(width), _round(height)
     if rounded != (width, height):
-        notices.append(f"made at {rounded[0]}x{rounded[1]} instead of {width}x{height}: sides are multiples of {SIZE_STEP}")
+        notices.append(
+            f"made at {rounded[0]}x{rounded[1]} instead of {width}x{height}: sides are multiples of {SIZE_STEP}"
+        )
     return rounded
 
 

@@ -1,4 +1,4 @@
-"""From admitted to queued: read the job, take its pictures, make the plan. A thread of its own, beside intake and GPU."""
+"""From admitted to queued: read the job, take its pictures, make the plan. On a thread of its own."""
 
 import secrets
 import threading
@@ -18,7 +18,7 @@ from hotfolder.plan import Plan, Source, Wish, digest, make_plan, read_plan, wis
 from hotfolder.presets import Presets
 from hotfolder.run import Shop
 from hotfolder.settle import Settler
-from hotfolder.spool import JOB_FILE, Job
+from hotfolder.spool import JOB_FILE, Job, file_sha256
 
 #: How often a job that waits for a picture is looked at again.
 _LOOK_AGAIN_S: Final = 0.25
@@ -116,7 +116,7 @@ class Preparer:
             # A full disk, a share that is away: the job stays where it is and is tried again.
             _log.warning("not_prepared", job=job.name, error=str(error))
             done = False
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one job's bug is not the thread's end
             _log.exception("not_prepared", job=job.name)
             run.end(self._shop, job, State.FAILED, run.failure_of(error))
             done = True
@@ -162,7 +162,9 @@ class Preparer:
             try:
                 sources.check_name(self._settings, wish)
             except HotfolderError as error:
-                problems.append(Problem(code=error.code, message=error.message, hint=error.hint, line=document.line_of([wish.role])))
+                problems.append(
+                    Problem(code=error.code, message=error.message, hint=error.hint, line=document.line_of([wish.role]))
+                )
         if problems:
             raise Rejected(problems)
 
@@ -247,7 +249,7 @@ class Preparer:
         for path in [path for path in self._used if path not in named]:
             sha256 = self._used.pop(path)
             with suppress(OSError):
-                if sources.file_sha256(path) == sha256:
+                if file_sha256(path) == sha256:
                     path.unlink()
                     durable.sync_folder(path.parent)
 
@@ -257,7 +259,10 @@ class Preparer:
             put_rejected(self._settings.inbox_dir, job, error)
         first = error.problems[0]
         self._shop.spool.ended(
-            job, State.REJECTED, Failure(code=first.code, message=error.message, hint=first.hint), problems=error.problems
+            job,
+            State.REJECTED,
+            Failure(code=first.code, message=error.message, hint=first.hint),
+            problems=error.problems,
         )
         run.let_go_of_ended(self._shop, job)
         run.job_log(job).warning("rejected", problems=[str(problem) for problem in error.problems])
@@ -282,7 +287,9 @@ def read_lane_chain(inbox: Path, lane: str) -> LaneDefaults:
             continue
         except Rejected as error:
             where = names.shown(str(file.relative_to(inbox)))
-            raise Rejected([Problem(code=one.code, message=f"{where}: {one}", hint=one.hint) for one in error.problems]) from error
+            raise Rejected(
+                [Problem(code=one.code, message=f"{where}: {one}", hint=one.hint) for one in error.problems]
+            ) from error
         keys |= own.keys
         result = LaneDefaults(keys=keys, file=own.file, picture_jobs=own.picture_jobs, hold=own.hold or result.hold)
     return result

@@ -96,11 +96,17 @@ class Presets:
         if name not in files:
             near = difflib.get_close_matches(name, files, n=1)
             did = f"did you mean {near[0]!r}? " if near else ""
-            raise SettingsError("unknown-preset", f"there is no preset {name!r}", f"{did}There are: {', '.join(self.names())}")
+            raise SettingsError(
+                "unknown-preset", f"there is no preset {name!r}", f"{did}There are: {', '.join(self.names())}"
+            )
         layers = list(self._layers(name))
         service = layers[0][1].get("service")
         if service is not None:
-            raise SettingsError("service-only", f"preset {name!r}: {service}", f"the nearest preset is {layers[0][1].get('nearest', 'flux-dev')!r}")
+            raise SettingsError(
+                "service-only",
+                f"preset {name!r}: {service}",
+                f"the nearest preset is {layers[0][1].get('nearest', 'flux-dev')!r}",
+            )
         merged: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for file, table in reversed(layers):
@@ -127,7 +133,11 @@ class Presets:
                 return
             beneath = self.shipped / f"{below}.toml" if below == file.stem else self._files().get(str(below))
             if beneath is None or not beneath.is_file() or beneath == file:
-                raise SettingsError("bad-preset", f"{file}: extends = {below!r}, which does not exist", f"there are: {', '.join(sorted(self._files()))}")
+                raise SettingsError(
+                    "bad-preset",
+                    f"{file}: extends = {below!r}, which does not exist",
+                    f"there are: {', '.join(sorted(self._files()))}",
+                )
             file = beneath
         raise SettingsError("bad-preset", f"{file}: extends goes round in a circle", "a preset may not extend itself")
 
@@ -147,7 +157,9 @@ def _read(file: Path) -> dict[str, Any]:
         raise SettingsError("bad-preset", f"{file} cannot be read: {error.strerror}", "") from error
 
 
-def _lay(merged: dict[str, Any], origins: dict[str, str], table: Mapping[str, Any], file: str, prefix: str = "") -> None:
+def _lay(
+    merged: dict[str, Any], origins: dict[str, str], table: Mapping[str, Any], file: str, prefix: str = ""
+) -> None:
     """Lay `table` over `merged`, table by table, and note where each value came from."""
     for key, value in table.items():
         dotted = f"{prefix}{key}"

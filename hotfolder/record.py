@@ -162,7 +162,9 @@ def dump(record: Record) -> bytes:
     # In this order: what is a row of its own stands last.
     for key in ("notices", "stages", "sources"):
         table[key] = [{"text": text} for text in table.pop(key)] if key == "notices" else table.pop(key)
-    return tomltext.dump({key: value for key, value in table.items() if value or key not in {"meta", "notices", "stages", "sources"}})
+    return tomltext.dump(
+        {key: value for key, value in table.items() if value or key not in {"meta", "notices", "stages", "sources"}}
+    )
 
 
 def load(data: bytes) -> Record:

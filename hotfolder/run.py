@@ -8,13 +8,14 @@ whether the whole job has ended. A cell that is stopped without being cancelled 
 import errno
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 from PIL import Image
 
-from hotfolder import gallery, outputs, record, sources
+from hotfolder import gallery, outputs, pages, record, sources
 from hotfolder.clock import Clock
 from hotfolder.engine import BrokenDevice, Engine, JobStopped
 from hotfolder.errors import HotfolderError, JobError
@@ -26,6 +27,7 @@ from hotfolder.spool import Job, Spool
 from hotfolder.stages import STAGES, Work
 from hotfolder.stages.export import stem
 from hotfolder.status import Progress
+from hotfolder.thumbs import Thumbs
 
 #: Deaths of the process on one candidate after which it is given up: with evidence, and without any.
 MAX_BLAMED: Final = 2
@@ -41,6 +43,7 @@ class Shop:
     spool: Spool
     line: Line
     gallery: Gallery
+    thumbs: Thumbs
     engine: Engine
     clock: Clock
     #: Whether the daemon is stopping; asked at every step.
@@ -119,6 +122,8 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         else:
             fail(shop, cell, error, stage="export")
         return
+    if work.made is not None:
+        shop.thumbs.keep(job.folder / written.file, work.made.image)
     output = Output(
         candidate=cell.candidate,
         file=written.file,
@@ -131,8 +136,16 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
     for text in work.made.notices if work.made else ():
         if text not in job.ledger.notices:
             shop.spool.notice(job, text)
-    shop.pace[job.model_key] = seconds if job.model_key not in shop.pace else 0.7 * shop.pace[job.model_key] + 0.3 * seconds
-    job_log(job).info("picture", candidate=cell.candidate, file=written.file, seconds=round(seconds, 3), save=round(written.seconds, 3))
+    shop.pace[job.model_key] = (
+        seconds if job.model_key not in shop.pace else 0.7 * shop.pace[job.model_key] + 0.3 * seconds
+    )
+    job_log(job).info(
+        "picture",
+        candidate=cell.candidate,
+        file=written.file,
+        seconds=round(seconds, 3),
+        save=round(written.seconds, 3),
+    )
     _let_go(shop, cell)
 
 
@@ -140,7 +153,9 @@ def begin(shop: Shop, cell: Cell) -> None:
     """Note that a job runs, at its first cell."""
     if cell.job.ledger.state is State.QUEUED:
         shop.spool.started(cell.job)
-        job_log(cell.job).info("run_start", run_id=shop.spool.run_id, plan=cell.job.ledger.plan_sha256, attempt=cell.job.ledger.attempt)
+        job_log(cell.job).info(
+            "run_start", run_id=shop.spool.run_id, plan=cell.job.ledger.plan_sha256, attempt=cell.job.ledger.attempt
+        )
 
 
 def stopped(shop: Shop, cell: Cell, reason: StopReason) -> None:
@@ -166,8 +181,16 @@ def fail(shop: Shop, cell: Cell, error: BaseException, *, stage: str = "generate
     if isinstance(error, BrokenDevice):
         raise error
     plan = shop.spool.plan(cell.job)
-    failure = failure_of(error, stage=stage, stage_index=plan.stages.index(stage) + 1, candidate=cell.candidate, item=plan.item_of(cell.candidate))
-    job_log(cell.job).error("candidate_failed", candidate=cell.candidate, code=failure.code, message=failure.message, exc_info=_bug(error))
+    failure = failure_of(
+        error,
+        stage=stage,
+        stage_index=plan.stages.index(stage) + 1,
+        candidate=cell.candidate,
+        item=plan.item_of(cell.candidate),
+    )
+    job_log(cell.job).error(
+        "candidate_failed", candidate=cell.candidate, code=failure.code, message=failure.message, exc_info=_bug(error)
+    )
     shop.spool.failed(cell.job, failure)
     _let_go(shop, cell)
 
@@ -197,15 +220,23 @@ def end(shop: Shop, job: Job, state: State, error: Failure | None = None) -> Non
     job.todo.clear()
     shop.spool.ended(job, state, error)
     let_go_of_ended(shop, job)
-    took = round((job.ledger.finished_at - job.ledger.started_at).total_seconds(), 3) if job.ledger.finished_at and job.ledger.started_at else None
-    job_log(job).info("run_end", state=state.value, done=len(job.ledger.done), failed=len(job.ledger.failed), seconds=took)
+    took = (
+        round((job.ledger.finished_at - job.ledger.started_at).total_seconds(), 3)
+        if job.ledger.finished_at and job.ledger.started_at
+        else None
+    )
+    job_log(job).info(
+        "run_end", state=state.value, done=len(job.ledger.done), failed=len(job.ledger.failed), seconds=took
+    )
 
 
 def let_go_of_ended(shop: Shop, job: Job) -> None:
     """Put an ended job into the history and forget it; also for one that a crash left between the two."""
     if not job.gone:
         plan = shop.spool.plan(job) if job.ledger.plan_sha256 else None
-        shop.gallery.add(gallery.ended(job.name, job.ledger, plan.preset if plan else "", (plan.title or "") if plan else ""))
+        with suppress(OSError):
+            pages.write_job(job, plan, shop.thumbs, shop.clock.now())
+        shop.gallery.add(gallery.ended(job.name, job.ledger, plan))
         shop.ended_counts[job.ledger.state] += 1
     shop.results[job.ledger.state] += 1
     shop.spool.forget(job)
@@ -255,15 +286,32 @@ def give_up_on_deadly(shop: Shop, job: Job) -> None:
         shop.spool.failed(job, failure)
 
 
-def failure_of(error: BaseException, **where: object) -> Failure:
+def failure_of(
+    error: BaseException,
+    *,
+    stage: str | None = None,
+    stage_index: int | None = None,
+    candidate: int | None = None,
+    item: int | None = None,
+) -> Failure:
     """Say an error in the words of a status file; what is our bug is called `internal`."""
-    if isinstance(error, HotfolderError):
-        return Failure(code=error.code, message=error.message, hint=error.hint, **where)  # type: ignore[arg-type]  # fields of Failure by name
-    if isinstance(error, OSError):
-        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-        return Failure(code="cannot-write", message=text, hint="look at rights and disk, then resume", **where)  # type: ignore[arg-type]  # as above
-    text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return Failure(code="internal", message=text, hint="this is a bug of hotfolder; log.jsonl of the job has the details", **where)  # type: ignore[arg-type]  # as above
+    match error:
+        case HotfolderError():
+            code, message, hint = error.code, error.message, error.hint
+        case OSError():
+            where = f": {error.filename}" if error.filename else ""
+            code, message, hint = (
+                "cannot-write",
+                f"{error.strerror or error}{where}",
+                "look at rights and disk, then resume",
+            )
+        case _:
+            first_line = str(error).partition("\n")[0]
+            code, message = "internal", f"{type(error).__name__}: {first_line}"
+            hint = "this is a bug of hotfolder; log.jsonl of the job has the details"
+    return Failure(
+        code=code, message=message, hint=hint, stage=stage, stage_index=stage_index, candidate=candidate, item=item
+    )
 
 
 def job_log(job: Job) -> structlog.stdlib.BoundLogger:

@@ -18,7 +18,7 @@ from hotfolder.names import ControlName, Ignored, JobName, LaneFile, PauseAll, P
 from hotfolder.settings import InboxSettings
 from hotfolder.settle import Settler, is_network, mount_type
 from hotfolder.spool import Seen
-from hotfolder.tomltext import MAX_OWN_BYTES
+from hotfolder.tomltext import MAX_JOB_BYTES, MAX_OWN_BYTES
 from hotfolder.watch import Hints
 
 SCHEDULED: Final = "scheduled"
@@ -69,6 +69,20 @@ class Scan:
     gone: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """One look at the inbox, under way."""
+
+    scan: Scan
+    #: What events said of files.
+    moved_in: set[Path]
+    closed: set[Path]
+    #: Files that are jobs already though they could not be removed.
+    taken: frozenset[Path]
+    #: Files whose settling is remembered.
+    at: set[Path] = field(default_factory=set)
+
+
 class Scanner:
     """Looks at the inbox again and again. Used by one thread."""
 
@@ -93,17 +107,17 @@ class Scanner:
         """
         result = Scan()
         moved_in, closed = self._hints.take()
-        looked: set[Path] = set()
+        look = _Look(scan=result, moved_in=moved_in, closed=closed, taken=taken)
         try:
             for folder, lane in self._folders(self._inbox, "", result):
                 for entry in _entries(folder):
-                    self._look(entry, lane, result, looked, moved_in, closed, taken)
+                    self._look(entry, lane, look)
         except FileNotFoundError:
             # Gone, not empty: what is known stays known.
             result.gone = not self._inbox.is_dir()
             return result
-        self._settler.forget_all_but(looked)
-        self._hints.keep(moved_in & looked, closed & looked)
+        self._settler.forget_all_but(look.at)
+        self._hints.keep(moved_in & look.at, closed & look.at)
         result.ready.sort(key=lambda one: (one.seen.mtime_ns, one.seen.path.name))
         return result
 
@@ -126,84 +140,83 @@ class Scanner:
                 with suppress(FileNotFoundError, PermissionError):
                     yield from self._folders(Path(entry.path), below, result)
 
-    def _look(
-        self, entry: os.DirEntry[str], lane: str, result: Scan, looked: set[Path], moved_in: set[Path], closed: set[Path], taken: frozenset[Path]
-    ) -> None:
+    def _look(self, entry: os.DirEntry[str], lane: str, look: _Look) -> None:
+        """Look at one name, and as little as can be at what lies behind it."""
         means = _meaning(entry.name)
         if entry.is_dir(follow_symlinks=False):
             return
-        below = f"{lane}/{entry.name}" if lane else entry.name
-        path = Path(entry.path)
+        shown = names.shown(f"{lane}/{entry.name}" if lane else entry.name)
         if isinstance(means, Ignored):
             if means.why and not (lane == SCHEDULED and entry.name.endswith(".status.toml")):
-                result.ignored[names.shown(below)] = means.why
+                look.scan.ignored[shown] = means.why
             return
         if isinstance(means, PictureName) and lane not in self.picture_lanes:
-            result.ignored[names.shown(below)] = "a picture: taken when a job names it"
+            look.scan.ignored[shown] = "a picture: taken when a job names it"
             return
+        path = Path(entry.path)
         try:
             found = path.lstat()
         except FileNotFoundError:
             return
         if not stat.S_ISREG(found.st_mode):
-            result.ignored[names.shown(below)] = f"{_kind(found.st_mode)}, not a regular file"
+            look.scan.ignored[shown] = f"{_kind(found.st_mode)}, not a regular file"
             return
         match means:
             case PauseAll():
-                result.pause = result.pause or lane == ""
+                look.scan.pause = look.scan.pause or not lane
                 if lane:
-                    result.ignored[names.shown(below)] = "pause counts in the inbox itself only"
+                    look.scan.ignored[shown] = "pause counts in the inbox itself only"
             case LaneFile():
                 pass
             case ControlName():
-                looked.add(path)
-                if means.control is not names.Control.RESUME or self._settler.ready(
-                    path, found, moved_in=path in moved_in, closed=path in closed
-                ):
-                    result.controls.append(ControlFile(path=path, control=means))
+                # Only a resume has a content that counts; the others are acted on at sight.
+                if means.control is not names.Control.RESUME or self._whole(path, found, look):
+                    look.scan.controls.append(ControlFile(path=path, control=means))
                 else:
-                    result.unsettled += 1
+                    look.scan.unsettled += 1
             case JobName() | PictureName():
-                if path in taken:
-                    result.ignored[names.shown(below)] = "a job already; it could not be removed, look at the rights of its folder"
-                    return
-                looked.add(path)
-                whole = self._settler.ready(path, found, moved_in=path in moved_in, closed=path in closed)
-                self._take_in(means, path, lane, found, result, whole=whole, moved_in=path in moved_in)
+                if path in look.taken:
+                    look.scan.ignored[shown] = (
+                        "a job already; it could not be removed, look at the rights of its folder"
+                    )
+                else:
+                    self._take_in(means, path, lane, found, look)
 
-    def _take_in(
-        self, means: JobName | PictureName, path: Path, lane: str, found: os.stat_result, result: Scan, *, whole: bool, moved_in: bool
-    ) -> None:
+    def _whole(self, path: Path, found: os.stat_result, look: _Look) -> bool:
+        look.at.add(path)
+        return self._settler.ready(path, found, moved_in=path in look.moved_in, closed=path in look.closed)
+
+    def _take_in(self, means: JobName | PictureName, path: Path, lane: str, found: os.stat_result, look: _Look) -> None:
         """Read a job file, or see a picture that is one."""
+        whole = self._whole(path, found, look)
         if lane == SCHEDULED or lane.startswith(f"{SCHEDULED}/"):
             if whole and isinstance(means, JobName):
-                result.scheduled.append(_seen(path, found))
+                look.scan.scheduled.append(_seen(path, found))
             return
-        result.unadmitted.add(means.name)
-        shown = names.shown(str(path.relative_to(self._inbox)))
+        look.scan.unadmitted.add(means.name)
         if not whole:
-            result.unsettled += 1
-            return
-        if isinstance(means, PictureName):
-            result.ready.append(Ready(seen=_seen(path, found), name=means.name, lane=lane, data=None))
-            return
+            look.scan.unsettled += 1
+        elif isinstance(means, PictureName):
+            look.scan.ready.append(Ready(seen=_seen(path, found), name=means.name, lane=lane, data=None))
+        else:
+            self._read(means, path, lane, look)
+
+    def _read(self, means: JobName, path: Path, lane: str, look: _Look) -> None:
         try:
             seen, data = read(path)
         except OSError as error:
-            result.unadmitted.discard(means.name)
-            result.ignored[shown] = f"cannot be read: {error.strerror or error}"
-            return
-        if seen is None:
-            result.unsettled += 1
-            return
-        if len(data) > MAX_OWN_BYTES:
-            result.unadmitted.discard(means.name)
-            result.ignored[shown] = f"{found.st_size} bytes; a job file has at most 65536, a plan {MAX_OWN_BYTES}"
-            return
-        if not data.endswith(b"\n") and not moved_in and self._settler.wait_again(path):
-            result.unsettled += 1
-            return
-        result.ready.append(Ready(seen=seen, name=means.name, lane=lane, data=data))
+            why = f"cannot be read: {error.strerror or error}"
+        else:
+            torn = not data.endswith(b"\n") and path not in look.moved_in
+            if seen is None or (torn and self._settler.wait_again(path)):
+                look.scan.unsettled += 1
+                return
+            if len(data) <= MAX_OWN_BYTES:
+                look.scan.ready.append(Ready(seen=seen, name=means.name, lane=lane, data=data))
+                return
+            why = f"{seen.size} bytes; a job file has at most {MAX_JOB_BYTES}, a plan {MAX_OWN_BYTES}"
+        look.scan.unadmitted.discard(means.name)
+        look.scan.ignored[names.shown(str(path.relative_to(self._inbox)))] = why
 
 
 def read(path: Path) -> tuple[Seen | None, bytes]:

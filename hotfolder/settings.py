@@ -114,7 +114,7 @@ class Settings(_Table):
 
     @classmethod
     def read(cls, workspace: Path, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read hotfolder.toml of `workspace`, laid over by the environment (HOTFOLDER_DEVICE, HOTFOLDER_INBOX_SETTLE_S ...).
+        """Read hotfolder.toml of `workspace`; HOTFOLDER_DEVICE, HOTFOLDER_INBOX_SETTLE_S and so on go before it.
 
         Raises:
             SettingsError: names the file or variable, the key, what was found and what is accepted.
@@ -122,7 +122,9 @@ class Settings(_Table):
         file = workspace / FILE_NAME
         table = _read_table(file)
         if "workspace" in table:
-            raise SettingsError("bad-settings", f"{file}: unknown key workspace", "the workspace is the folder it lies in")
+            raise SettingsError(
+                "bad-settings", f"{file}: unknown key workspace", "the workspace is the folder it lies in"
+            )
         origins = _lay_environment(table, environ)
         try:
             return cls(workspace=workspace.resolve(), **table)

@@ -17,7 +17,23 @@ from hotfolder.lease import Writer
 FOREIGN_SETTLE_S: Final = 5.0
 #: File systems whose changes may be made on another machine: no events come, and leases do not reach there.
 _NETWORK: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "virtiofs", "vboxsf", "prl_fs", "davfs"}
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "beegfs",
+        "virtiofs",
+        "vboxsf",
+        "prl_fs",
+        "davfs",
+    }
 )
 
 #: Size, mtime_ns, inode.
@@ -56,7 +72,9 @@ class Settler:
         known = self._known.get(path)
         if known is None or known.signature != signature:
             known = self._known[path] = _Known(signature=signature, since=now)
-        writer = lease.look(path) if self._local and (moved_in or now - known.since >= self._settle_s) else Writer.UNKNOWN
+        writer = (
+            lease.look(path) if self._local and (moved_in or now - known.since >= self._settle_s) else Writer.UNKNOWN
+        )
         if writer is Writer.BUSY:
             known.since = now
             return False

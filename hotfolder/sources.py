@@ -21,7 +21,17 @@ from hotfolder.spool import SOURCES, file_sha256
 FORMATS: Final = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _BLOCK: Final = 1 << 20
 #: What Pillow raises for a picture that is broken, whatever the format.
-_BROKEN: Final = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError)
+_BROKEN: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +78,10 @@ def check_name(settings: Settings, wish: Wish) -> PurePosixPath:
     if name.is_absolute():
         roots = [PurePosixPath(root) for root in settings.inbox.allowed_roots]
         if not any(name.is_relative_to(root) for root in roots):
-            raise _forbidden(wish, "a name beside the job file is accepted, or a path below an allowed_roots folder of hotfolder.toml")
+            raise _forbidden(
+                wish,
+                "a name beside the job file is accepted, or a path below an allowed_roots folder of hotfolder.toml",
+            )
     if wish.sha256 is not None and name.parts[0] not in {"outputs", "jobs_inbox"}:
         raise _forbidden(wish, "a plan takes pictures from outputs/ and jobs_inbox/")
     return name
@@ -91,7 +104,11 @@ def take(settings: Settings, found: Found, folder: Path, beside_them: Collection
     beside = target.with_name(f".{target.name}.tmp")
     sha256 = _copy(found, beside, settings.inbox.max_picture_mb)
     if wish.sha256 is not None and sha256 != wish.sha256:
-        raise JobError("changed-file", f"{names.shown(wish.name)} is not the picture that the plan was made with", "drop the job file instead")
+        raise JobError(
+            "changed-file",
+            f"{names.shown(wish.name)} is not the picture that the plan was made with",
+            "drop the job file instead",
+        )
     width, height = check(beside, wish.name, settings.inbox.max_megapixels)
     beside.replace(target)
     durable.sync_folder(target.parent)
@@ -143,7 +160,11 @@ def load(folder: Path, plan: Plan, *, force: bool = False) -> dict[str, Image.Im
         except FileNotFoundError:
             changed = True
         if changed and not (force and path.exists()):
-            raise JobError("changed-file", f"{SOURCES}/{path.name} is not the picture that was taken", "put it back, or resume with force = true")
+            raise JobError(
+                "changed-file",
+                f"{SOURCES}/{path.name} is not the picture that was taken",
+                "put it back, or resume with force = true",
+            )
         with _open(path, source.name) as image:
             pictures[source.role] = upright(image, mask=source.role == "mask")
     return pictures
@@ -205,7 +226,11 @@ def _copy(found: Found, target: Path, max_mb: int) -> str:
         if not stat.S_ISREG(before.st_mode):
             raise _forbidden(found.wish, "a regular file is accepted")
         if before.st_size > max_mb * 1_000_000:
-            raise _bad(name, f"{before.st_size / 1e6:.0f} MB; at most {max_mb} are accepted", "max_picture_mb of hotfolder.toml sets this")
+            raise _bad(
+                name,
+                f"{before.st_size / 1e6:.0f} MB; at most {max_mb} are accepted",
+                "max_picture_mb of hotfolder.toml sets this",
+            )
         sha256 = _pump(given, copy)
         after = os.fstat(given.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):

@@ -227,7 +227,9 @@ class Spool:
             durable.write(job.folder / PLAN_FILE, data)
             durable.sync_folder(job.folder)
             self._plan.cache_clear()
-            self._write(job, journal.line(Event.PLANNED, self.clock.now(), sha256=digest(data), notices=list(plan.notices)))
+            self._write(
+                job, journal.line(Event.PLANNED, self.clock.now(), sha256=digest(data), notices=list(plan.notices))
+            )
             self._lay_out(job, plan)
 
     def waiting(self, job: Job, pictures: Sequence[str]) -> None:
@@ -251,7 +253,9 @@ class Spool:
 
     def died(self, job: Job, candidate: int, run_id: str, evidence: str | None) -> None:
         """A process died while it made this candidate."""
-        self._write(job, journal.line(Event.DIED, self.clock.now(), candidate=candidate, run_id=run_id, evidence=evidence))
+        self._write(
+            job, journal.line(Event.DIED, self.clock.now(), candidate=candidate, run_id=run_id, evidence=evidence)
+        )
 
     def held(self, job: Job, why: str) -> None:
         """No new cell of the job starts until it is released."""
@@ -292,7 +296,9 @@ class Spool:
             if job.ledger.ended:
                 return
             rows = [{key: value for key, value in asdict(problem).items() if value} for problem in problems]
-            line = journal.line(Event.ENDED, self.clock.now(), state=state.value, error=asdict(error) if error else None, problems=rows)
+            line = journal.line(
+                Event.ENDED, self.clock.now(), state=state.value, error=asdict(error) if error else None, problems=rows
+            )
             self._write(job, line, sync_status=True)
 
     def forget(self, job: Job) -> None:
@@ -438,12 +444,17 @@ class Spool:
             return False
         now = self.clock.now()
         origin = Origin(file=f"{folder.name}.toml", size=len(data), mtime_ns=0, sha256=digest(data))
-        lines = [journal.line(Event.PENDING, now, seq=0, mode=self.mode, origin=asdict(origin)), journal.line(Event.ADMITTED, now)]
+        lines = [
+            journal.line(Event.PENDING, now, seq=0, mode=self.mode, origin=asdict(origin)),
+            journal.line(Event.ADMITTED, now),
+        ]
         with suppress(OSError, ValueError):
             plan = (folder / PLAN_FILE).read_bytes()
             Plan.load(plan)
             lines.append(journal.line(Event.PLANNED, now, sha256=digest(plan), notices=[]))
-        lines.append(journal.line(Event.NOTICE, now, text="the journal was lost and made again from what is in the folder"))
+        lines.append(
+            journal.line(Event.NOTICE, now, text="the journal was lost and made again from what is in the folder")
+        )
         durable.write(folder / journal.FILE_NAME, journal.encode(*lines))
         durable.sync_folder(folder)
         return True
@@ -475,7 +486,10 @@ class Spool:
         for candidate in (path, hidden):
             try:
                 found = candidate.lstat()
-                same = stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (origin.size, origin.mtime_ns)
+                same = stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (
+                    origin.size,
+                    origin.mtime_ns,
+                )
                 same = same and file_sha256(candidate) == origin.sha256
                 if same:
                     candidate.unlink()
@@ -498,7 +512,11 @@ class Spool:
     def pending_sources(self) -> Mapping[str, Job]:
         """Return the sources that lie in the inbox though their job is admitted, by path below the inbox."""
         with self._lock:
-            return {job.ledger.origin.file: job for job in self.live.values() if not job.ledger.admitted and job.ledger.origin}
+            return {
+                job.ledger.origin.file: job
+                for job in self.live.values()
+                if not job.ledger.admitted and job.ledger.origin
+            }
 
     # --- writing ---
 
@@ -506,9 +524,15 @@ class Spool:
         """Make the table of the job: which candidates are still to be made."""
         job.model_key, job.priority = plan.model.key, plan.priority
         ledger = job.ledger
-        job.todo = deque(number for number in range(1, plan.candidates + 1) if number not in ledger.done and number not in ledger.failed)
+        job.todo = deque(
+            number
+            for number in range(1, plan.candidates + 1)
+            if number not in ledger.done and number not in ledger.failed
+        )
 
-    def _write(self, job: Job, line: Mapping[str, Any], *, sync: bool = True, show: bool = True, sync_status: bool = False) -> None:
+    def _write(
+        self, job: Job, line: Mapping[str, Any], *, sync: bool = True, show: bool = True, sync_status: bool = False
+    ) -> None:
         """Write a line, take it in, and show what it changes."""
         with job.lock:
             if job.gone:

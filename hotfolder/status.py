@@ -38,7 +38,11 @@ def job_status(name: str, ledger: Ledger, plan: Plan | None, progress: Progress 
     """Return a job's status.toml."""
     table: dict[str, Any] = {"schema": SCHEMA, "job": name, "state": ledger.state.value}
     table |= _origin(ledger)
-    for key, moment in (("queued_at", ledger.queued_at), ("started_at", ledger.started_at), ("finished_at", ledger.finished_at)):
+    for key, moment in (
+        ("queued_at", ledger.queued_at),
+        ("started_at", ledger.started_at),
+        ("finished_at", ledger.finished_at),
+    ):
         if moment is not None:
             table[key] = moment
     table["attempt"] = ledger.attempt
@@ -97,7 +101,15 @@ def _stages(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:
     for number, name in enumerate(plan.stages, 1):
         failed = len([failure for failure in ledger.failed.values() if failure.stage_index == number])
         done = len(ledger.done)
-        rows.append({"number": number, "name": name, "state": _stage_state(plan, ledger, done, failed), "done": done, "failed": failed})
+        rows.append(
+            {
+                "number": number,
+                "name": name,
+                "state": _stage_state(plan, ledger, done, failed),
+                "done": done,
+                "failed": failed,
+            }
+        )
     rows[0]["seconds"] = round(sum(output.seconds for output in ledger.done.values()), 3)
     return rows
 
@@ -160,8 +172,19 @@ class DaemonStatus:
 
     def dump(self) -> bytes:
         """Return outputs/status.toml."""
-        table: dict[str, Any] = {"schema": SCHEMA, "state": self.state, "mode": self.mode, "pid": self.pid, "host": self.host}
-        table |= {"run_id": self.run_id, "started_at": self.started_at, "updated_at": self.updated_at, "running": list(self.running)}
+        table: dict[str, Any] = {
+            "schema": SCHEMA,
+            "state": self.state,
+            "mode": self.mode,
+            "pid": self.pid,
+            "host": self.host,
+        }
+        table |= {
+            "run_id": self.run_id,
+            "started_at": self.started_at,
+            "updated_at": self.updated_at,
+            "running": list(self.running),
+        }
         table |= {"ignored_count": self.ignored_count, "wrong": list(self.wrong), "counts": dict(self.counts)}
         table["disk"] = {"free_gb": round(self.free_gb, 2), "total_gb": round(self.total_gb, 2)}
         if self.progress is not None:
@@ -169,7 +192,9 @@ class DaemonStatus:
         if self.notices:
             table["notices"] = [{"text": text} for text in self.notices]
         if self.line:
-            table["line"] = [{key: value for key, value in vars(one).items() if value not in (None, "")} for one in self.line]
+            table["line"] = [
+                {key: value for key, value in vars(one).items() if value not in (None, "")} for one in self.line
+            ]
         if self.ignored:
             table["ignored"] = [{"name": name, "why": why} for name, why in self.ignored]
         return tomltext.dump(table)

@@ -70,12 +70,15 @@ def parse(data: bytes) -> Document:
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(at.group(1)) if at else text.count("\n") + 1
-        raise Rejected([_problem("bad-syntax", f"not TOML: {str(error)[:200]}", "strings need quotes, tables [brackets]", line)]) from error
+        raise Rejected(
+            [_problem("bad-syntax", f"not TOML: {str(error)[:200]}", "strings need quotes, tables [brackets]", line)]
+        ) from error
     except (RecursionError, ValueError) as error:
         raise Rejected([_problem("bad-syntax", f"not TOML: {str(error)[:200]}")]) from error
     document = Document(table=table, lines=lines)
     problems = [
-        _problem("bad-value", f"{'.'.join(map(str, path))}: {what}", "", document.line_of(path)) for path, what in _unwanted(table, ())
+        _problem("bad-value", f"{'.'.join(map(str, path))}: {what}", "", document.line_of(path))
+        for path, what in _unwanted(table, ())
     ]
     if problems:
         raise Rejected(problems)
@@ -97,7 +100,9 @@ def decode(data: bytes) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise Rejected([_problem("bad-encoding", f"byte {error.start} is no UTF-8", "save it as UTF-8", line)]) from error
+        raise Rejected(
+            [_problem("bad-encoding", f"byte {error.start} is no UTF-8", "save it as UTF-8", line)]
+        ) from error
     text = text.replace("\r\n", "\n")
     return "\n".join("" if line.startswith(NOTE) else line for line in text.split("\n"))
 
@@ -108,7 +113,10 @@ def is_own(data: bytes) -> bool:
 
 
 def annotate(data: bytes, problems: Iterable[Problem]) -> bytes:
-    """Return the text with each problem as a `#! ` comment above its line; what cannot be annotated comes back as it is."""
+    """Return the text with each problem as a `#! ` comment above its line.
+
+    What cannot be annotated comes back as it is.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -135,7 +143,11 @@ def dump(table: Mapping[str, Any]) -> bytes:
     Strings stay on one line: between triple quotes a line could be taken for one of our notes, and carriage returns
     would get lost.
     """
-    rows = {key: value for key, value in table.items() if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict)}
+    rows = {
+        key: value
+        for key, value in table.items()
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict)
+    }
     parts = [tomli_w.dumps({key: value for key, value in table.items() if key not in rows})]
     parts += [f"\n[[{key}]]\n{tomli_w.dumps(row)}" for key, entries in rows.items() for row in entries]
     return "".join(parts).encode()
@@ -170,7 +182,16 @@ def _look(text: str) -> dict[Path, int]:
         if kind in {"space", "comment"}:
             continue
         if kind == "word" and in_value and len(found) > _MAX_WORD:
-            raise Rejected([_problem("bad-value", f"a number or bare word of {len(found)} characters", "numbers have at most 19 digits", number)])
+            raise Rejected(
+                [
+                    _problem(
+                        "bad-value",
+                        f"a number or bare word of {len(found)} characters",
+                        "numbers have at most 19 digits",
+                        number,
+                    )
+                ]
+            )
         if found == ".":
             parts += 1
             if parts > _MAX_KEY_PARTS:
@@ -191,7 +212,9 @@ def _look(text: str) -> dict[Path, int]:
         elif found in {"[", "{"} and kind == "mark":
             depth += 1
             if depth > _MAX_DEPTH:
-                raise Rejected([_problem("bad-syntax", f"lists or tables nested more than {_MAX_DEPTH} deep", "", number)])
+                raise Rejected(
+                    [_problem("bad-syntax", f"lists or tables nested more than {_MAX_DEPTH} deep", "", number)]
+                )
         elif found in {"]", "}"} and kind == "mark":
             depth = max(0, depth - 1)
         at_start = False

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from watchdog.events import EVENT_TYPE_CLOSED, EVENT_TYPE_CLOSED_NO_WRITE, EVENT_TYPE_MOVED, EVENT_TYPE_OPENED, FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    EVENT_TYPE_CLOSED,
+    EVENT_TYPE_CLOSED_NO_WRITE,
+    EVENT_TYPE_MOVED,
+    EVENT_TYPE_OPENED,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 #: More are not remembered: the files then settle by time.
@@ -101,7 +108,10 @@ class Watch:
             if folder not in self._watches:
                 handler = _Handler(folder, self._hints, self._wake)
                 # A watch on a symbolic link would deliver nothing.
-                self._watches[folder] = (identity, self._observer.schedule(handler, str(folder.resolve()), recursive=False))
+                self._watches[folder] = (
+                    identity,
+                    self._observer.schedule(handler, str(folder.resolve()), recursive=False),
+                )
 
 
 class _Handler(FileSystemEventHandler):
@@ -115,8 +125,7 @@ class _Handler(FileSystemEventHandler):
             if event.event_type in {EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE}:
                 return
             if event.event_type == EVENT_TYPE_MOVED and event.dest_path:
-                self._hints.add(self._folder / os.path.basename(os.fsdecode(event.dest_path)), moved_in=True)
+                self._hints.add(self._folder / Path(os.fsdecode(event.dest_path)).name, moved_in=True)
             elif event.event_type == EVENT_TYPE_CLOSED:
-                self._hints.add(self._folder / os.path.basename(os.fsdecode(event.src_path)), moved_in=False)
+                self._hints.add(self._folder / Path(os.fsdecode(event.src_path)).name, moved_in=False)
             self._wake.set()
-

@@ -18,6 +18,7 @@ from hotfolder.blame import RunningNote
 from hotfolder.engine import BrokenDevice, JobStopped
 from hotfolder.line import Cell
 from hotfolder.run import Shop
+from hotfolder.stages import Work
 
 #: Pictures that may wait to be saved: more would only fill the memory when the disk is slow.
 SAVE_QUEUE: Final = 2
@@ -65,7 +66,7 @@ class Worker:
         return self._gpu.is_alive() and self._saver.is_alive()
 
     def silence(self) -> tuple[str, float]:
-        """Return the phase of the GPU thread and for how many seconds it has given no sign of life, 0 where it may wait."""
+        """Return the phase of the GPU thread and the seconds since its last sign of life, 0 where it may wait."""
         phase, since = self._life
         return phase, 0.0 if phase in _NO_DEADLINE else self._shop.clock.monotonic() - since
 
@@ -128,7 +129,7 @@ class Worker:
 
     # --- the saving thread ---
 
-    def _keep(self, cell: Cell, work: run.Work, seconds: float) -> None:
+    def _keep(self, cell: Cell, work: Work, seconds: float) -> None:
         try:
             run.keep(self._shop, cell, work, seconds)
         finally:
@@ -139,6 +140,6 @@ class Worker:
         while (event := self._events.get()) is not None:
             try:
                 event()
-            except Exception:
+            except Exception:  # noqa: BLE001 - the thread that saves must outlive any one picture
                 # A journal that cannot be written: the cell stays under way, and the next start makes it again.
                 _log.exception("not_saved")

@@ -40,7 +40,8 @@ def _fitted(work: Work) -> dict[str, Image.Image]:
     if work.plan.kind == "redux":
         return dict(work.pictures)
     return {
-        role: image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS) for role, image in work.pictures.items()
+        role: image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+        for role, image in work.pictures.items()
     }
 
 

@@ -1,0 +1,155 @@
+"""The daemon at a glance: outputs/status.toml and outputs/index.html, and progress of the jobs that run."""
+
+import datetime as dt
+import os
+import shutil
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from hotfolder import durable, pages, status
+from hotfolder.clock import Moment
+from hotfolder.intake import Intake
+from hotfolder.journal import State
+from hotfolder.run import Shop
+from hotfolder.spool import Job
+from hotfolder.status import DaemonStatus, Waiting
+from hotfolder.watch import Watch
+
+#: The status is written when it changes, and at the latest after so long; the pages, for the eye, no more often.
+_STATUS_S: Final = 5.0
+_PAGES_S: Final = 5.0
+_SHOWN_IN_LINE: Final = 50
+_SHOWN_ENDED: Final = 24
+_SHOWN_IGNORED: Final = 100
+
+_log = structlog.get_logger(__name__)
+
+
+class Glance:
+    """Writes what there is to see, when it changed. Used by the daemon's main thread."""
+
+    def __init__(self, *, shop: Shop, intake: Intake, watch: Watch, mode: str) -> None:
+        """`mode` is "queued" or "direct"."""
+        self._shop, self._intake, self._watch, self._mode = shop, intake, watch, mode
+        self._settings = shop.spool.settings
+        self._outputs = self._settings.outputs_dir
+        self._started_at = shop.clock.now()
+        self._settings_stamp = _stamp(self._settings.file)
+        self._written = b""
+        self._written_at = self._pages_at = shop.clock.monotonic() - _STATUS_S
+
+    def show(self, *, last: bool = False) -> None:
+        """Write progress, and status and pages where something changed; `last`: the daemon stops.
+
+        A disk that cannot be written to is no reason to stop: the next look tries again.
+        """
+        try:
+            for job in self._running():
+                if job.progress is not None and job.ledger.state is State.RUNNING:
+                    self._shop.spool.show(job)
+            if self._outputs.is_dir():
+                self._show_status(last=last)
+        except OSError as error:
+            _log.warning("status_not_written", error=str(error))
+
+    def _show_status(self, *, last: bool) -> None:
+        now = self._shop.clock.monotonic()
+        found = self._status("stopped" if last else None)
+        data = found.dump()
+        if not last and _lasting(data) == _lasting(self._written) and now - self._written_at < _STATUS_S:
+            return
+        durable.write(self._outputs / status.FILE_NAME, data, sync=last)
+        self._written, self._written_at = data, now
+        if last or now - self._pages_at >= _PAGES_S:
+            self._pages_at = now
+            self._show_pages(found)
+
+    def _show_pages(self, found: DaemonStatus) -> None:
+        running = [(job, self._shop.spool.plan(job)) for job in self._running()]
+        for job, plan in running:
+            pages.write_job(job, plan, self._shop.thumbs, self._shop.clock.now())
+        pages.write_daemon(
+            self._outputs,
+            found=found,
+            running=running,
+            queued=[job for job, _ in self._shop.line.first(_SHOWN_IN_LINE)],
+            ended=self._shop.gallery.newest(_SHOWN_ENDED),
+            thumbs=self._shop.thumbs,
+        )
+
+    def _running(self) -> list[Job]:
+        return [job for job in list(self._shop.spool.live.values()) if job.in_flight]
+
+    def _status(self, state: str | None) -> DaemonStatus:
+        line, last = self._shop.line, self._intake.last
+        live = list(self._shop.spool.live.values())
+        counts = Counter(job.ledger.state.value for job in live)
+        counts.update({str(name): count for name, count in self._shop.ended_counts.items()})
+        disk = shutil.disk_usage(self._outputs)
+        ignored = sorted(last.ignored.items())
+        return DaemonStatus(
+            state=state or ("paused" if "pause" in line.closed else "running"),
+            mode=self._mode,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            run_id=self._shop.spool.run_id,
+            started_at=self._started_at,
+            updated_at=self._shop.clock.now(),
+            counts=dict(sorted(counts.items())),
+            running=sorted(job.name for job in live if job.ledger.state is State.RUNNING),
+            line=self._waiting(),
+            free_gb=disk.free / 1e9,
+            total_gb=disk.total / 1e9,
+            wrong=self._wrong(),
+            ignored=ignored[:_SHOWN_IGNORED],
+            ignored_count=len(ignored),
+            notices=list(self._intake.controls.notices),
+            progress=next((job.progress for job in live if job.in_flight and job.progress), None),
+        )
+
+    def _waiting(self) -> list[Waiting]:
+        """Return the first of the line, with the time at which each should begin as far as the pace is known."""
+        rows = []
+        ahead_s: float | None = 0.0
+        for job in self._running():
+            ahead_s = self._then(ahead_s, job, len(job.in_flight))
+        for position, (job, why) in enumerate(self._shop.line.first(_SHOWN_IN_LINE), 1):
+            eta = None if ahead_s is None else Moment.of(self._shop.clock.now() + dt.timedelta(seconds=ahead_s))
+            rows.append(Waiting(job=job.name, position=position, eta=eta, why=why))
+            ahead_s = self._then(ahead_s, job, len(job.todo))
+        return rows
+
+    def _then(self, ahead_s: float | None, job: Job, candidates: int) -> float | None:
+        pace = self._shop.pace.get(job.model_key)
+        return None if ahead_s is None or pace is None else ahead_s + pace * candidates
+
+    def _wrong(self) -> list[str]:
+        """Say what whoever runs the daemon must see to."""
+        wrong = [f"no new cell starts: {why}" for why in sorted(self._shop.line.closed - {"pause"})]
+        if self._intake.last.gone:
+            wrong.append("jobs_inbox/ is gone")
+        if self._watch.problem:
+            wrong.append(self._watch.problem)
+        if _stamp(self._settings.file) != self._settings_stamp:
+            wrong.append("hotfolder.toml was changed: restart needed")
+        lanes = self._intake.wrong_lanes.items()
+        wrong += [f"{lane or 'jobs_inbox'}/folder.toml does not count: {why}" for lane, why in lanes]
+        stuck = sorted(job.name for job in self._shop.spool.pending_sources().values())
+        return wrong + [f"{job}: its job file could not be removed from the inbox" for job in stuck]
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _lasting(data: bytes) -> list[bytes]:
+    """Leave out what changes all the time."""
+    return [line for line in data.split(b"\n") if not line.startswith((b"updated_at", b"free_gb", b"eta"))]
