@@ -238,14 +238,11 @@ def read(document: Document, presets: Presets, default_preset: str, lane: LaneDe
     preset, kind = _choose(document, presets, default_preset, lane, problems)
     own = dict(document.table)
     keys = KIND_KEYS[kind]
-    values = {
-        key: value
-        for key, value in {**(preset.keys if preset else {}), **lane.keys}.items()
-        if key in keys.model_fields
-    }
+    # The preset's size is for jobs that neither say one nor have a picture: the plan decides that.
+    under = {key: value for key, value in (preset.keys if preset else {}).items() if key not in {"width", "height"}}
+    values = {key: value for key, value in {**under, **lane.keys}.items() if key in keys.model_fields}
     if "aspect" in own:
-        own.setdefault("width", None)
-        own.setdefault("height", None)
+        values = {key: value for key, value in values.items() if key not in {"width", "height"}}
     values |= own
     values.pop("preset", None)
     parsed: JobKeys | None = None

@@ -265,28 +265,40 @@ def _size(job: JobFile, sources: Mapping[str, Source], notices: list[str]) -> tu
     What the job says goes before its picture's own size, and that before the preset's.
     """
     keys, preset = job.keys, job.preset
-    like = sources.get("control") or sources.get("image")
     default = int(preset.keys.get("width", _DEFAULT_SIDE)), int(preset.keys.get("height", _DEFAULT_SIDE))
-    follows = like is not None and preset.kind != "redux"
-    asked = (keys.width, keys.height)
     if keys.aspect is not None:
         across, down = map(int, keys.aspect.split(":"))
         side = math.sqrt(default[0] * default[1] / (across * down))
-        return _round(across * side), _round(down * side)
-    if like is not None and follows and asked in {(None, None), default}:
-        width, height = like.width, like.height
-    elif like is not None and follows and None in asked:
-        scale = (keys.width or 0) / like.width or (keys.height or 0) / like.height
-        width, height = keys.width or round(like.width * scale), keys.height or round(like.height * scale)
-    else:
+        return _nearest(across * side), _nearest(down * side)
+    # Redux looks at its source, and makes a picture of its own.
+    like = None if preset.kind == "redux" else sources.get("control") or sources.get("image")
+    if like is None or (keys.width and keys.height):
         width, height = keys.width or default[0], keys.height or default[1]
-    rounded = _round(width), _round(height)
-    if rounded != (width, height):
-        notices.append(
-            f"made at {rounded[0]}x{rounded[1]} instead of {width}x{height}: sides are multiples of {SIZE_STEP}"
-        )
-    return rounded
+        size = _nearest(width), _nearest(height)
+    elif keys.width or keys.height:
+        scale = keys.width / like.width if keys.width else (keys.height or 0) / like.height
+        width, height = keys.width or round(like.width * scale), keys.height or round(like.height * scale)
+        size = _nearest(width), _nearest(height)
+    else:
+        width, height = like.width, like.height
+        size = _like(width, height, default[0] * default[1])
+    if size != (width, height):
+        why = f"sides are multiples of {SIZE_STEP}"
+        if size[0] <= width - SIZE_STEP:
+            why = "its picture is larger than the preset makes; set width or height to have it otherwise"
+        notices.append(f"made at {size[0]}x{size[1]} instead of {width}x{height}: {why}")
+    return size
 
 
-def _round(side: float) -> int:
+def _like(width: int, height: int, area: int) -> tuple[int, int]:
+    """Return the size for a source: its own, or its shape at `area` pixels if it has more; sides rounded down.
+
+    Rounded down, so that a source has only to be cropped by a few pixels, not scaled.
+    """
+    scale = min(1.0, math.sqrt(area / (width * height)))
+    across, down = (max(_SMALLEST_SIDE, int(side * scale) // SIZE_STEP * SIZE_STEP) for side in (width, height))
+    return across, down
+
+
+def _nearest(side: float) -> int:
     return max(_SMALLEST_SIDE, round(side / SIZE_STEP) * SIZE_STEP)

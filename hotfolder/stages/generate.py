@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Final
 
-from PIL import Image, ImageOps
-
 from hotfolder.engine import Request
 from hotfolder.stages.work import Stage, Work
 
@@ -27,22 +25,8 @@ def request_of(work: Work) -> Request:
         strength=keys.strength,
         image_strength=keys.image_strength,
         max_sequence_length=keys.max_sequence_length,
-        pictures=_fitted(work),
+        pictures=work.pictures,
     )
-
-
-def _fitted(work: Work) -> dict[str, Image.Image]:
-    """Bring the sources to the size of the picture, cropped around the middle where the shape differs.
-
-    Pipelines would resize each by a rule of its own. Redux looks at its source as it is.
-    """
-    size = (work.plan.generate.width, work.plan.generate.height)
-    if work.plan.kind == "redux":
-        return dict(work.pictures)
-    return {
-        role: image if image.size == size else ImageOps.fit(image, size, Image.Resampling.LANCZOS)
-        for role, image in work.pictures.items()
-    }
 
 
 def _run(work: Work) -> Work:
