@@ -1,0 +1,280 @@
+"""Where a model's files are on this machine, whether they are whole, and what they hold. Looks at files only."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from hotfolder.errors import SettingsError
+from hotfolder.presets import Model, Preset
+from hotfolder.settings import Settings, prepare_models
+
+State = Literal["ready", "missing", "built on first use"]
+
+#: Changes when the recipe of the tiny models does: they are built anew, and their pixels are others.
+TINY_VERSION: Final = "1"
+_TINY_OWNER: Final = "hotfolder/"
+#: Keys of a config that say who saved it, not what it is: the same text encoder differs in them from repo to repo.
+_SAVED_BY: Final = frozenset({"_name_or_path", "_diffusers_version", "transformers_version", "torch_dtype", "dtype"})
+#: Libraries that a part of a pipeline may come from; "flux" is a module of diffusers.
+_LIBRARIES: Final = frozenset({"diffusers", "transformers", "flux"})
+_SHA256_HEX: Final = 64
+#: Without these a pipeline that paints cannot read a prompt.
+TEXT_PARTS: Final = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A pipeline's folder, as diffusers saves one: model_index.json and a folder for each part."""
+
+    repo: str
+    folder: Path
+    #: The commit on the Hub, or the version of a tiny model; empty for a plain folder.
+    revision: str
+
+    @property
+    def root(self) -> Path:
+        """What to delete to be rid of it; a snapshot of the Hub's cache holds only links."""
+        return self.folder.parents[1] if self.folder.parent.name == "snapshots" else self.folder
+
+    def parts(self) -> dict[str, str]:
+        """Return the parts to be loaded, and the class of each, in the order of model_index.json.
+
+        Raises:
+            SettingsError: `bad-model`: the index is broken; `wrong-model`: a part is of a library that we do not load.
+        """
+        found = {}
+        for name, value in self._json("model_index.json").items():
+            match value:
+                case [str(library), str(class_name)]:
+                    pass
+                case _:  # a setting, or a part that this pipeline does without
+                    continue
+            if library not in _LIBRARIES:
+                raise SettingsError(
+                    "wrong-model",
+                    f"model {self.repo}: its {name} is a {class_name} of {library!r}",
+                    f"parts are loaded from {', '.join(sorted(_LIBRARIES))} only",
+                )
+            found[name] = class_name
+        return found
+
+    def is_whole(self) -> bool:
+        """Whether every part has its config and, where it has weights, all of their files."""
+        if not (self.folder / "model_index.json").is_file():
+            return False
+        return all(_is_whole(self.folder / part) for part in self.parts())
+
+    def check(self, pipeline: str, in_channels: int | None) -> None:
+        """Make sure that this is a checkpoint of the wanted kind; no weights are read.
+
+        Args:
+            pipeline: the class that model_index.json must name.
+            in_channels: of the transformer; None where the pipeline has none.
+
+        Raises:
+            SettingsError: `wrong-model`, naming what was found and what is needed.
+        """
+        found = self._json("model_index.json").get("_class_name")
+        channels = None if in_channels is None else self._json("transformer/config.json").get("in_channels")
+        if found == pipeline and channels == in_channels:
+            lacking = [part for part in TEXT_PARTS if in_channels is not None and part not in self.parts()]
+            if lacking:
+                hint = "a checkpoint of the whole pipeline is needed"
+                raise SettingsError("wrong-model", f"model {self.repo} has no {' and no '.join(lacking)}", hint)
+            return
+        has = needs = ""
+        if channels != in_channels:
+            has, needs = f" with in_channels = {channels}", f" with in_channels = {in_channels}"
+        raise SettingsError(
+            "wrong-model",
+            f"model {self.repo} is a {found}{has}; needed is a {pipeline}{needs}",
+            "set model.repo or kind of the preset so that they go together",
+        )
+
+    def identities(self, variant: str | None = None) -> dict[str, str]:
+        """Return what each part holds, as a sha256: the same in two repos where the part is the same.
+
+        The scheduler is left out: it holds no weights, and each pipeline has its own.
+        """
+        classes = self.parts()
+        return {part: _identity(self.folder / part, classes[part], variant) for part in classes if part != "scheduler"}
+
+    def parameters(self, part: str, variant: str | None = None) -> int:
+        """Return how many numbers the weights of `part` are; 0 for one without weights."""
+        return sum(_count(file) for file in _weights(self.folder / part, variant))
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self.folder / name
+        try:
+            return dict(json.loads(file.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise SettingsError("bad-model", f"model {self.repo}: {file} is missing or broken", str(error)) from error
+
+
+def repos_of(model: Model) -> tuple[tuple[str, str], ...]:
+    """Return the checkpoints that a model is made of, as (repo, revision)."""
+    own = (model.repo, model.revision)
+    return (own, (model.base, model.base_revision)) if model.base else (own,)
+
+
+def state(model: Model, settings: Settings) -> State:
+    """Return whether a model can be used at once."""
+    absent = [repo for repo, revision in repos_of(model) if not _is_here(repo, revision, settings)]
+    if not absent:
+        return "ready"
+    return "built on first use" if all(map(tiny_name, absent)) else "missing"
+
+
+def find(repo: str, revision: str, settings: Settings) -> Checkpoint | None:
+    """Return the checkpoint if it is on this machine, whole; nothing is downloaded or built.
+
+    Args:
+        repo: any form of `Model.repo`.
+
+    Raises:
+        SettingsError: `bad-preset`: it is none of these forms; `bad-model`, `wrong-model`: its index says so.
+    """
+    if name := tiny_name(repo):
+        checkpoint = Checkpoint(repo=repo, folder=tiny_folder(name, settings), revision=TINY_VERSION)
+    elif is_folder(repo):
+        checkpoint = Checkpoint(repo=repo, folder=settings.workspace / Path(repo).expanduser(), revision="")
+    else:
+        # Where Hugging Face keeps things is decided when it is imported, so the folder is set first.
+        prepare_models(settings)
+        from huggingface_hub import try_to_load_from_cache
+
+        try:
+            index = try_to_load_from_cache(repo, "model_index.json", revision=revision)
+        except ValueError as error:
+            found = f"model.repo = {repo!r} is no name on the Hub"
+            raise SettingsError(
+                "bad-preset", found, 'accepted are "owner/name", "/a/folder" and "./a/folder"'
+            ) from error
+        if not isinstance(index, str):
+            return None
+        folder = Path(index).parent
+        checkpoint = Checkpoint(repo=repo, folder=folder, revision=folder.name)
+    return checkpoint if checkpoint.is_whole() else None
+
+
+def missing(repo: str, settings: Settings, preset: Preset | None, reason: str = "") -> SettingsError:
+    """Return the error for a checkpoint that is not here: `model-missing`, telling how to get it.
+
+    Args:
+        preset: knows licence, size and where to read about the model.
+        reason: why it could not be downloaded.
+    """
+    because = f": {reason}" if reason else ""
+    if is_folder(repo):
+        folder = settings.workspace / Path(repo).expanduser()
+        return SettingsError("model-missing", f"model {repo}: {folder} is no whole diffusers folder", "set model.repo")
+    home = prepare_models(settings)
+    hints = [f'HF_HOME="{home}" hf download {repo} --include model_index.json --include "*/*"']
+    if preset is not None and preset.download_gb:
+        hints.append(f"{preset.download_gb:g} GB")
+    url = preset.url if preset is not None and preset.url else f"https://huggingface.co/{repo}"
+    licence = f" ({preset.licence})" if preset is not None and preset.licence else ""
+    hints.append(f"if it asks for it, accept the licence{licence} at {url} and log in with: hf auth login")
+    return SettingsError("model-missing", f"model {repo} is not on this machine{because}", "; ".join(hints))
+
+
+def tiny_name(repo: str) -> str | None:
+    """Return the name of a tiny model ("hotfolder/NAME"), else None."""
+    return repo.removeprefix(_TINY_OWNER) if repo.startswith(_TINY_OWNER) else None
+
+
+def tiny_folder(name: str, settings: Settings) -> Path:
+    """Return where a tiny model is, or will be."""
+    return settings.models_path / "tiny" / TINY_VERSION / name
+
+
+def is_folder(repo: str) -> bool:
+    """Whether a repo is a folder on this machine rather than a name on the Hub."""
+    return repo.startswith(("/", "./", "../", "~"))
+
+
+def fingerprint(identities: Iterable[Mapping[str, str]]) -> str:
+    """Return one sha256 for all that a model is made of."""
+    lines = sorted(f"{part} {sha256}\n" for parts in identities for part, sha256 in parts.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _is_here(repo: str, revision: str, settings: Settings) -> bool:
+    try:
+        return find(repo, revision, settings) is not None
+    except SettingsError:
+        return False  # why, is said when it is used
+
+
+def _is_whole(part: Path) -> bool:
+    # tokenizer_config.json, scheduler_config.json, preprocessor_config.json; config.json where there are weights.
+    if not any(part.glob("*config.json")):
+        return False
+    wanted = {name for index in part.glob("*.safetensors.index.json") for name in _shards(index)}
+    has_weights = (part / "config.json").is_file()
+    return all((part / name).is_file() for name in wanted) and (not has_weights or any(part.glob("*.safetensors")))
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        return set(json.loads(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {"(the index is broken)"}
+
+
+def _identity(part: Path, class_name: str, variant: str | None) -> str:
+    lines = [class_name]
+    for file in sorted(part.glob("*")):
+        if file.name == "config.json":
+            config = json.loads(file.read_bytes())
+            content = json.dumps({key: config[key] for key in sorted(config.keys() - _SAVED_BY)})
+            lines.append(f"{file.name} {hashlib.sha256(content.encode()).hexdigest()}")
+        elif file.suffix in {".json", ".txt", ".model"} and not file.name.endswith(".index.json"):
+            lines.append(f"{file.name} {_sha256(file)}")
+    lines += [_sha256(file) for file in _weights(part, variant)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _weights(part: Path, variant: str | None) -> list[Path]:
+    """The weight files of a part that are loaded: those of the variant, where the part has it, else the plain ones."""
+    files = sorted(part.glob("*.safetensors"))
+    special = [file for file in files if variant and f".{variant}" in file.name]
+    return special or [file for file in files if file.name.count(".") == 1]
+
+
+def _sha256(file: Path) -> str:
+    real = file.resolve()
+    # The Hub's cache names large files by their sha256: nothing has to be read.
+    if len(real.name) == _SHA256_HEX and real.parent.name == "blobs":
+        return real.name
+    stat = real.stat()
+    return _hash(real, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _hash(file: Path, _size: int, _mtime_ns: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _count(file: Path) -> int:
+    """Count the numbers in a safetensors file by its header: 8 bytes of length, then JSON."""
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(min(length, file.stat().st_size)))
+        return sum(_product(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return 0  # broken, as loading it will say
+
+
+def _product(shape: Iterable[int]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total

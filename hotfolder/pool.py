@@ -1,0 +1,362 @@
+"""Which models are in memory: loaded through one door, parts of the same content shared, the longest unused put out."""
+
+import errno
+import gc
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+from hotfolder import models, tiny
+from hotfolder.errors import SettingsError
+from hotfolder.kinds.kind import Kind
+from hotfolder.models import Checkpoint
+from hotfolder.presets import Model, Preset, Presets
+from hotfolder.settings import Settings, prepare_models
+
+_GB: Final = 1_000_000_000
+#: Left free on a GPU, in GB, for what a picture needs besides the model.
+_ROOM_GB: Final = 2
+_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+#: What PyTorch says where it raises no OutOfMemoryError.
+_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class Offload(IntEnum):
+    """Where the weights of a model wait."""
+
+    #: On the device.
+    NONE = 0
+    #: In main memory; a whole part comes to the device when it is its turn.
+    MODEL = 1
+    #: In main memory; one layer after the other comes to the device.
+    SEQUENTIAL = 2
+
+
+@dataclass(kw_only=True)
+class Loaded:
+    """A model in memory."""
+
+    kind: Kind
+    #: The diffusers pipeline that paints.
+    pipe: Any
+    #: The one that conditions it, for redux; else None.
+    prior: Any
+    #: Identities (content and dtype) of the parts it uses.
+    parts: frozenset[str]
+    #: Identity of its text encoders and tokenizers together.
+    text: str
+    #: What is known of it: repo, revision, sha256, dtype ...
+    facts: Mapping[str, str]
+    offload: Offload = Offload.NONE
+    #: Pictures of this many pixels and more are decoded in tiles, since such a one ran out of memory.
+    tiles_from: int | None = None
+    #: Pipelines of other classes around the same parts.
+    others: dict[str, Any] = field(default_factory=dict)
+
+    def pipe_for(self, class_name: str | None) -> Any:
+        """Return the pipeline, or one of another class around the same parts.
+
+        Each has a scheduler of its own: it counts steps, and two pipelines count differently.
+        """
+        import diffusers
+
+        if class_name is None:
+            return self.pipe
+        if class_name not in self.others:
+            scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
+            other = getattr(diffusers, class_name)(**self.pipe.components | {"scheduler": scheduler})
+            other.set_progress_bar_config(disable=True)
+            self.others[class_name] = other
+        return self.others[class_name]
+
+    def reset(self) -> None:
+        """Forget what a picture left behind: caches of its steps, and parts that are on the device out of turn.
+
+        The pipeline does it at the end of a picture, but not where it is left by an exception.
+        """
+        for pipe in (self.pipe, *self.others.values()):
+            pipe.maybe_free_model_hooks()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A checkpoint that a model needs, and what it must be."""
+
+    repo: str
+    revision: str
+    variant: str | None
+    pipeline: str
+    in_channels: int | None
+
+
+class Pool:
+    """The models in memory. Used by the one GPU thread only.
+
+    Args:
+        device: a torch.device.
+    """
+
+    def __init__(self, settings: Settings, device: Any) -> None:
+        self._settings = settings
+        self._device = device
+        self._budget = _budget(settings, device)
+        #: By `Model.key`; the longest unused first.
+        self.models: dict[str, Loaded] = {}
+        #: How often a model was loaded; one that was put out and came back counts again.
+        self.loads = 0
+        #: Identity -> part: a text encoder, a tokenizer ...
+        self._parts: dict[str, Any] = {}
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory that the weights take."""
+        return sum(map(_bytes_of, self._parts.values()))
+
+    def get(self, kind: Kind, model: Model, preset: str, offload: Offload = Offload.NONE) -> Loaded:
+        """Return a model, loaded now if it is not in memory.
+
+        Args:
+            preset: where the model was named; for messages.
+            offload: where its weights must wait, at least; more than NONE only where no other model is loaded.
+
+        Raises:
+            SettingsError: `model-missing`, `wrong-model`, `bad-model`, `bad-preset`, `disk-full`, `cannot-write`.
+        """
+        loaded = self.models.get(model.key)
+        if loaded is None or loaded.kind is not kind:
+            loaded = self._load(kind, model, preset, offload)
+        self._offload(loaded, offload)
+        self.models.pop(model.key, None)
+        self.models[model.key] = loaded
+        return loaded
+
+    def keep_only(self, key: str | None) -> None:
+        """Put out all models but this one; None: all."""
+        for other in self.models.keys() - {key}:
+            del self.models[other]
+        self._prune()
+        self._free()
+
+    def _offload(self, loaded: Loaded, how: Offload) -> None:
+        if loaded.offload >= how:
+            return
+        loaded.pipe.remove_all_hooks()
+        if how is Offload.MODEL:
+            loaded.pipe.enable_model_cpu_offload(device=self._device)
+        else:
+            loaded.pipe.enable_sequential_cpu_offload(device=self._device)
+        loaded.offload = how
+
+    def _load(self, kind: Kind, model: Model, preset: str, offload: Offload) -> Loaded:
+        wanted = _wanted(kind, model, preset)
+        checkpoints = [self._checkpoint(each, preset) for each in wanted]
+        contents = [found.identities(each.variant) for found, each in zip(checkpoints, wanted, strict=True)]
+        names = [{part: f"{sha256} {model.dtype}" for part, sha256 in content.items()} for content in contents]
+        sizes = {
+            name[part]: found.parameters(part, each.variant) * _BYTES[model.dtype]
+            for found, each, name in zip(checkpoints, wanted, names, strict=True)
+            for part in name
+        }
+        self._make_room(sizes)
+        offload = max(offload, self._offload_for(sizes))
+        pipes = [
+            self._read(found, each, name, model, onto_device=not offload or each is not wanted[-1])
+            for found, each, name in zip(checkpoints, wanted, names, strict=True)
+        ]
+        self.loads += 1
+        loaded = Loaded(
+            kind=kind,
+            pipe=pipes[-1],
+            prior=pipes[0] if kind.base else None,
+            parts=frozenset(sizes),
+            text=" ".join(names[-1][part] for part in models.TEXT_PARTS),
+            facts=_facts(model, checkpoints, contents),
+        )
+        self._offload(loaded, offload)
+        return loaded
+
+    def _checkpoint(self, wanted: _Wanted, preset: str) -> Checkpoint:
+        """Find a checkpoint, build or download it where it is not here, and make sure it is what the kind needs."""
+        found = models.find(wanted.repo, wanted.revision, self._settings)
+        if found is None:
+            if name := models.tiny_name(wanted.repo):
+                tiny.build(name, models.tiny_folder(name, self._settings))
+            else:
+                self._download(wanted, preset)
+            found = models.find(wanted.repo, wanted.revision, self._settings)
+        if found is None:
+            hint = f"delete its folder below {self._settings.models_path}; it is made or got anew"
+            raise SettingsError("bad-model", f"model {wanted.repo}: files are missing", hint)
+        found.check(wanted.pipeline, wanted.in_channels)
+        return found
+
+    def _download(self, wanted: _Wanted, preset: str) -> None:
+        if not self._settings.download or models.is_folder(wanted.repo):
+            raise models.missing(wanted.repo, self._settings, self._preset(preset))
+        prepare_models(self._settings)
+        from diffusers import DiffusionPipeline
+        from httpx2 import HTTPError
+        from huggingface_hub import hf_hub_download
+
+        try:
+            # The small files first: a model of the wrong kind is known before its gigabytes are here.
+            index = hf_hub_download(wanted.repo, "model_index.json", revision=wanted.revision)
+            if wanted.in_channels is not None:
+                hf_hub_download(wanted.repo, "transformer/config.json", revision=wanted.revision)
+            first = Checkpoint(repo=wanted.repo, folder=Path(index).parent, revision="")
+            first.check(wanted.pipeline, wanted.in_channels)
+            DiffusionPipeline.download(
+                wanted.repo, revision=wanted.revision, variant=wanted.variant, use_safetensors=True
+            )
+        except (OSError, ValueError, HTTPError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                hint = f"make room on the disk of {self._settings.models_path}"
+                raise SettingsError("disk-full", f"model {wanted.repo} does not fit on the disk", hint) from error
+            raise models.missing(wanted.repo, self._settings, self._preset(preset), _first_line(error)) from error
+
+    def _preset(self, name: str) -> Preset | None:
+        try:
+            return Presets.of(self._settings.presets_dir).get(name)
+        except SettingsError:
+            return None  # it has gone since the job was planned
+
+    def _make_room(self, sizes: Mapping[str, int]) -> None:
+        """Put out models until the new one fits, the longest unused first, but none of the parts it will use."""
+        if any(other.offload for other in self.models.values()):
+            self.keep_only(None)  # it is alone, and its parts are not where another model would need them
+        new = sum(size for part, size in sizes.items() if part not in self._parts)
+        while self._budget is not None and self.models and self.used_bytes + new > self._budget:
+            del self.models[next(iter(self.models))]
+            self._prune(keep=sizes)
+
+    def _offload_for(self, sizes: Mapping[str, int]) -> Offload:
+        if self._budget is None or self._device.type != "cuda" or sum(sizes.values()) <= self._budget:
+            return Offload.NONE
+        return Offload.MODEL if max(sizes.values()) <= self._budget else Offload.SEQUENTIAL
+
+    def _prune(self, keep: Collection[str] = ()) -> None:
+        used = {part for loaded in self.models.values() for part in loaded.parts}.union(keep)
+        unused = self._parts.keys() - used
+        for part in unused:
+            del self._parts[part]
+        if unused:
+            self._free()
+
+    def _free(self) -> None:
+        """Give back what nothing refers to any more."""
+        import torch
+
+        gc.collect()  # pipelines and their hooks refer to each other
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _read(
+        self, checkpoint: Checkpoint, wanted: _Wanted, names: Mapping[str, str], model: Model, *, onto_device: bool
+    ) -> Any:
+        """Read a pipeline, but for the parts that are in memory. The one place where weights are loaded."""
+        import diffusers
+        import torch
+        from safetensors import SafetensorError
+
+        shared = {part: self._parts[name] for part, name in names.items() if name in self._parts}
+        try:
+            pipe = getattr(diffusers, wanted.pipeline).from_pretrained(
+                checkpoint.folder,
+                dtype=getattr(torch, model.dtype),
+                variant=wanted.variant,
+                use_safetensors=True,  # other formats can run code when they are read
+                local_files_only=True,
+                **shared,
+            )
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            if is_out_of_memory(error) or is_broken_device(error):
+                raise
+            found = f"model {checkpoint.repo} cannot be loaded from {checkpoint.folder}: {_first_line(error)}"
+            raise SettingsError("bad-model", found, f"delete {checkpoint.root}; it is made or got anew") from error
+        pipe.set_progress_bar_config(disable=True)
+        if "transformer" in names:
+            # Whatever the environment says: another attention makes other pixels.
+            pipe.transformer.set_attention_backend("native")
+        if onto_device:
+            pipe.to(self._device)
+        self._parts |= {name: getattr(pipe, part) for part, name in names.items()}
+        return pipe
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the device or of the machine."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
+def is_broken_device(error: BaseException) -> bool:
+    """Whether the CUDA context is broken: nothing works on it any more in this process."""
+    import torch
+
+    if is_out_of_memory(error):
+        return False
+    return isinstance(error, torch.AcceleratorError) or (
+        isinstance(error, RuntimeError) and "CUDA error:" in str(error)
+    )
+
+
+def _wanted(kind: Kind, model: Model, preset: str) -> list[_Wanted]:
+    """The checkpoints of a model; the one that paints comes last."""
+    own = _Wanted(
+        repo=model.repo,
+        revision=model.revision,
+        variant=model.variant,
+        pipeline=kind.pipeline,
+        in_channels=kind.in_channels,
+    )
+    if kind.base is None:
+        return [own]
+    if model.base is None:
+        found = f"preset {preset!r}: model.base is missing: a {kind.pipeline} paints nothing by itself"
+        raise SettingsError("bad-preset", found, 'such as base = "black-forest-labs/FLUX.1-dev"')
+    base = _Wanted(
+        repo=model.base,
+        revision=model.base_revision,
+        variant=None,
+        pipeline=kind.base,
+        in_channels=kind.base_in_channels,
+    )
+    return [own, base]
+
+
+def _facts(model: Model, checkpoints: list[Checkpoint], contents: list[dict[str, str]]) -> dict[str, str]:
+    facts = {"repo": model.repo, "revision": checkpoints[0].revision, "dtype": model.dtype}
+    if model.variant:
+        facts["variant"] = model.variant
+    if model.base:
+        facts |= {"base": model.base, "base_revision": checkpoints[-1].revision}
+    return {**facts, "sha256": models.fingerprint(contents)}
+
+
+def _budget(settings: Settings, device: Any) -> float | None:
+    """Bytes that the weights may take; None: as many as there are."""
+    if settings.worker.vram_gb is not None:
+        return settings.worker.vram_gb * _GB
+    if device.type != "cuda":
+        return None
+    import torch
+
+    free, _total = torch.cuda.mem_get_info(device)
+    return float(free - _ROOM_GB * _GB)
+
+
+def _bytes_of(part: Any) -> int:
+    import torch
+
+    if not isinstance(part, torch.nn.Module):
+        return 0
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*part.parameters(), *part.buffers()))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,264 @@
+"""The five tiny models: real FLUX pipelines, small enough for any machine, whose weights are made up here.
+
+They paint coloured noise, but each goes through the same loading, conditioning, denoising and decoding as the model it
+stands for. The weights are whole numbers from a seeded generator, scaled: the same bytes on every machine that has the
+same library versions. Text encoders, tokenizers and VAE are the same bytes in all five, as they are in the real family.
+"""
+
+import math
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from hotfolder.errors import SettingsError
+
+#: Numbers from the generator lie in [-2^23, 2^23): float32 holds each of them exactly.
+_RANGE: Final = 1 << 23
+#: Width of the text encoders and the transformer's joint attention.
+_TEXT_DIM: Final = 32
+#: Words that are one token each; all else is spelled out.
+_WORDS: Final = (
+    *(
+        "a",
+        "an",
+        "the",
+        "of",
+        "on",
+        "in",
+        "and",
+        "with",
+        "photo",
+        "picture",
+        "product",
+        "table",
+        "cat",
+        "mug",
+        "coffee",
+    ),
+    *("wooden", "red", "green", "blue", "yellow", "white", "black"),
+)
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'-()"
+
+
+def build(name: str, folder: Path) -> None:
+    """Build the tiny model `name` ("tiny", "tiny-kontext", ...) as `folder`, unless it stands there already.
+
+    Built beside and renamed, so that `folder` is never half there. Of two that build at once one wins, with the same
+    bytes.
+
+    Raises:
+        SettingsError: `bad-preset`: there is no such model; `cannot-write`: the folder cannot be made.
+    """
+    if name not in _RECIPES:
+        known = ", ".join(f"hotfolder/{other}" for other in _RECIPES)
+        raise SettingsError(
+            "bad-preset", f"model.repo = 'hotfolder/{name}': there is no such model", f"there are: {known}"
+        )
+    if folder.is_dir():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as beside:
+            built = Path(beside) / name
+            _RECIPES[name]().save_pretrained(built)
+            _flush(built)
+            built.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process built it meanwhile
+            hint = "models_dir must be a folder that the daemon may write, on a disk with room"
+            raise SettingsError("cannot-write", f"{folder} cannot be made: {error.strerror or error}", hint) from error
+
+
+def _flush(folder: Path) -> None:
+    """Bring all files to the disk before the rename: after a power cut the folder is whole or not there."""
+    for path in (folder, *folder.rglob("*")):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _text2img() -> Any:
+    from diffusers import FluxPipeline
+
+    return FluxPipeline(transformer=_transformer("text2img", 64), scheduler=_scheduler(), vae=_vae(), **_texts())
+
+
+def _kontext() -> Any:
+    from diffusers import FluxKontextPipeline
+
+    return FluxKontextPipeline(transformer=_transformer("kontext", 64), scheduler=_scheduler(), vae=_vae(), **_texts())
+
+
+def _fill() -> Any:
+    from diffusers import FluxFillPipeline
+
+    return FluxFillPipeline(transformer=_transformer("fill", 384), scheduler=_scheduler(), vae=_vae(), **_texts())
+
+
+def _control() -> Any:
+    from diffusers import FluxControlPipeline
+
+    return FluxControlPipeline(transformer=_transformer("control", 128), scheduler=_scheduler(), vae=_vae(), **_texts())
+
+
+def _redux() -> Any:
+    """The prior alone, as in the real repository: text encoders come from the base model."""
+    from diffusers import FluxPriorReduxPipeline
+    from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+    from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
+
+    config = SiglipVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+    )
+    return FluxPriorReduxPipeline(
+        image_encoder=_seeded("image_encoder", SiglipVisionModel(config)),
+        feature_extractor=SiglipImageProcessorPil(size={"height": 64, "width": 64}),
+        image_embedder=_seeded("image_embedder", ReduxImageEncoder(redux_dim=32, txt_in_features=_TEXT_DIM)),
+    )
+
+
+#: Name -> what makes the pipeline.
+_RECIPES: Final[dict[str, Callable[[], Any]]] = {
+    "tiny": _text2img,
+    "tiny-kontext": _kontext,
+    "tiny-fill": _fill,
+    "tiny-control": _control,
+    "tiny-redux": _redux,
+}
+
+
+def _transformer(name: str, in_channels: int) -> Any:
+    """FLUX's own architecture: one double and one single block, two heads.
+
+    Args:
+        in_channels: packed latents are 64 wide (16 channels x 2 x 2); control adds 64 of its picture, fill adds 64 of
+            the masked picture and 256 of the mask (8 x 8 pixels x 2 x 2).
+    """
+    from diffusers import FluxTransformer2DModel
+
+    model = FluxTransformer2DModel(
+        in_channels=in_channels,
+        out_channels=64,  # without it the output would be as wide as the input
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=_TEXT_DIM,
+        pooled_projection_dim=_TEXT_DIM,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 6, 6),  # even, and attention_head_dim together
+    )
+    return _seeded(f"transformer {name}", model)
+
+
+def _vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 16, 16),
+        layers_per_block=1,
+        latent_channels=16,
+        norm_num_groups=4,
+        sample_size=256,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    return _seeded("vae", model)
+
+
+def _scheduler() -> Any:
+    """FLUX.1-dev's."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )
+
+
+def _texts() -> dict[str, Any]:
+    """The four text components: CLIP for the pooled embedding, T5 for the one per token."""
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    tokenizer, tokenizer_2 = _clip_tokenizer(), _t5_tokenizer()
+    clip = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=_TEXT_DIM,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,  # the pooled embedding is taken at its position
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    t5 = T5Config(
+        vocab_size=len(tokenizer_2),
+        d_model=_TEXT_DIM,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    return {
+        "tokenizer": tokenizer,
+        "tokenizer_2": tokenizer_2,
+        "text_encoder": _seeded("text_encoder", CLIPTextModel(clip)),
+        "text_encoder_2": _seeded("text_encoder_2", T5EncoderModel(t5)),
+    }
+
+
+def _clip_tokenizer() -> Any:
+    """Byte-level BPE without merges; as in the real one each byte is there twice, inside and at the end of a word."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    letters = sorted(ByteLevel.alphabet())
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[], model_max_length=77)
+
+
+def _t5_tokenizer() -> Any:
+    """Unigram; the list is made by hand, since a trained one falls apart into letters on so few words."""
+    from transformers import T5Tokenizer
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -4.0)]
+    pieces += [(f"\u2581{word}", -2.0) for word in _WORDS]
+    pieces += [(letter, -6.0) for letter in _LETTERS]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
+
+
+def _seeded(name: str, module: Any) -> Any:
+    """Give `module` its weights: uniform, of variance 1 / fan-in; norms 1, biases 0."""
+    import torch
+
+    generator = torch.Generator("cpu").manual_seed(zlib.crc32(name.encode()))
+    with torch.no_grad():
+        for key, weight in sorted(module.named_parameters()):
+            if weight.dim() == 1:
+                weight.fill_(0.0 if key.endswith("bias") else 1.0)
+                continue
+            is_table = isinstance(module.get_submodule(key.rpartition(".")[0]), torch.nn.Embedding)
+            fan_in = 1 if is_table else weight[0].numel()
+            numbers = torch.randint(-_RANGE, _RANGE, weight.shape, generator=generator)
+            weight.copy_(numbers.to(torch.float32).mul_(math.sqrt(3.0 / fan_in) / _RANGE))
+    return module.eval()
