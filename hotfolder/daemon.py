@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
 
-from hotfolder import run
+from hotfolder import logs, run
 from hotfolder import settings as settings_
 from hotfolder.blame import RunningNote
 from hotfolder.clock import Clock, SystemClock
@@ -63,6 +63,7 @@ def serve(
     only: str | None = None,
     stop: threading.Event | None = None,
     clock: Clock | None = None,
+    log_to: TextIO | None = None,
 ) -> int:
     """Serve a workspace until told to stop.
 
@@ -72,6 +73,7 @@ def serve(
         only: direct mode: admit and run just the next drop of this NAME, then end.
         stop: set it to stop, as SIGTERM does.
         clock: where the time comes from.
+        log_to: where the log goes besides each job's log.jsonl; None: standard error.
 
     Returns: 0; 3 if something that ended in this run did not complete (drain, only); 130 if it was cancelled (only);
         1 if the process must be started again.
@@ -79,6 +81,7 @@ def serve(
     Raises:
         SettingsError: the workspace is busy, or cannot be used.
     """
+    logs.set_up(log_to)
     clock = clock or SystemClock()
     stop = stop or threading.Event()
     _make_folders(settings)

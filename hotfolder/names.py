@@ -17,6 +17,8 @@ _TAKE_TAIL: Final = re.compile(r"_take\d{2,}(_\d{3,}(_\d+x\d+)?)?$")
 #: Not allowed in names on Windows, or of no use anywhere.
 _UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]')
 _RESERVED: Final = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+#: Keeps an empty folder in git.
+_OURS: Final = (".gitkeep",)
 #: What editors, browsers, desktops and sync programs leave behind.
 _LITTER: Final = (
     "*~",
@@ -103,6 +105,8 @@ Meaning = JobName | ControlName | PictureName | PauseAll | LaneFile | Ignored
 def meaning(file_name: str) -> Meaning:
     """Return what a file of this name in the inbox means. What lies behind the name is not looked at."""
     lower = file_name.lower()
+    if file_name in _OURS or file_name.endswith(".taking"):
+        return Ignored(why=None)
     if file_name.startswith((".", "~", "#", "._")):
         return Ignored(why="a hidden or temporary file")
     if any(fnmatchcase(lower, pattern) for pattern in _LITTER):

@@ -22,6 +22,8 @@ from hotfolder.spool import JOB_FILE, Job, file_sha256
 
 #: How often a job that waits for a picture is looked at again.
 _LOOK_AGAIN_S: Final = 0.25
+#: Pictures dropped together with their job are there, and whole in a moment: not worth calling the job waiting.
+_SETTLING_S: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +36,7 @@ class _Pending:
     #: What was read: a job file, or the plan that was dropped.
     text: JobFile | Plan | None = None
     wishes: tuple[Wish, ...] = ()
+    since: float
 
 
 class Preparer:
@@ -43,6 +46,7 @@ class Preparer:
         """`settler` tells which pictures are whole; it belongs to this thread."""
         self._shop = shop
         self._settings = shop.spool.settings
+        self._clock = shop.clock
         self.presets = presets
         self._settler = settler
         self._new: deque[Job] = deque()
@@ -89,7 +93,7 @@ class Preparer:
             while self._new and not self._stop.is_set():
                 self._busy = self._new[0]
                 self._new.popleft()
-                self._try(_Pending(job=self._busy))
+                self._try(_Pending(job=self._busy, since=self._clock.monotonic()))
                 self._busy = None
             for pending in list(self._waiting.values()):
                 if not self._stop.is_set():
@@ -182,11 +186,12 @@ class Preparer:
             found = sources.find(self._settings, wish, lane)
             if found is None or not self._is_whole(found.path):
                 missing.append(names.shown(wish.name))
-            else:
+            if found is not None:
                 founds.append(found)
         job.pictures = frozenset(found.path for found in founds)
         if missing:
-            self._wait(job, missing)
+            if len(founds) + len(taken) < len(pending.wishes) or self._clock.monotonic() - pending.since > _SETTLING_S:
+                self._wait(job, missing)
             return None
         try:
             for found in founds:

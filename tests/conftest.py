@@ -34,7 +34,12 @@ class Workspace:
 
     def settings(self, **env: str) -> Settings:
         """Quick to settle and to scan; `env` as in HOTFOLDER_INBOX_EVENTS, without the prefix."""
-        quick = {"INBOX_SETTLE_S": "0.05", "INBOX_SCAN_S": "0.1", "OUTPUTS_MIN_FREE_GB": "0", "MODELS_DIR": str(self.root.parent / "models")}
+        quick = {
+            "INBOX_SETTLE_S": "0.05",
+            "INBOX_SCAN_S": "0.1",
+            "OUTPUTS_MIN_FREE_GB": "0",
+            "MODELS_DIR": str(self.root.parent / "models"),
+        }
         return Settings.read(self.root, {f"HOTFOLDER_{key}": value for key, value in {**quick, **env}.items()})
 
     def drop(self, name: str, text: str = 'prompt = "a mug"\nsteps = 2\n', *, lane: str = "") -> Path:
@@ -124,7 +129,9 @@ def serve(workspace: Workspace) -> Iterator[Serve]:
     """Starts a daemon on the workspace; with a painted engine unless another is given."""
     running: list[Served] = []
 
-    def start(engine: Engine | None = None, *, clock: Clock | None = None, env: dict[str, str] | None = None, **options: Any) -> Served:
+    def start(
+        engine: Engine | None = None, *, clock: Clock | None = None, env: dict[str, str] | None = None, **options: Any
+    ) -> Served:
         options |= {"clock": clock} if clock else {}
         served = Served(workspace.settings(**(env or {})), engine or PaintedEngine(), **options)
         running.append(served)
