@@ -29,7 +29,7 @@ class Tick(Protocol):
     every denoising step. Cheap: no system call.
     """
 
-    def __call__(self, phase: str, step: int, steps: int) -> None:
+    def __call__(self, phase: str, step: int, steps: int, /) -> None:
         """Report `step` of `steps` (0 where the phase has no steps) of `phase`: load, encode, denoise, decode."""
 
 

@@ -216,7 +216,7 @@ class GpuEngine:
 
 
 def _cut(loaded: Loaded, what: str, prompt: str, length: int) -> list[str]:
-    """The notice for a prompt that is longer than the text encoder is given; diffusers only writes a line to its log."""
+    """The notice for a prompt longer than what the text encoder is given; diffusers only writes a line to its log."""
     tokens = len(loaded.pipe.tokenizer_2(prompt).input_ids)
     return [f"the last {tokens - length} of {tokens} tokens of the {what} were cut off"] if tokens > length else []
 

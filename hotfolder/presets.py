@@ -123,7 +123,7 @@ class Presets:
         return files | {file.stem: file for file in sorted(self.own.glob("*.toml"))}
 
     def _layers(self, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """From the preset itself down what it extends. A workspace's `tiny` that extends `tiny` means the shipped one."""
+        """From the preset itself down what it extends. A workspace's `tiny` extending `tiny` means the shipped one."""
         file = self._files()[name]
         for _ in range(_MAX_EXTENDS):
             table = _read(file)
@@ -164,7 +164,8 @@ def _lay(
     for key, value in table.items():
         dotted = f"{prefix}{key}"
         if isinstance(value, dict):
-            inner = merged.setdefault(key, {})
+            below = merged.get(key)
+            inner = merged[key] = below if isinstance(below, dict) else {}
             _lay(inner, origins, value, file, f"{dotted}.")
         else:
             merged[key] = value

@@ -175,6 +175,9 @@ def _lay_environment(table: dict[str, Any], environ: Mapping[str, str]) -> dict[
         target = table
         for part in tables:
             target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                found = f"{FILE_NAME}: {part} = {target!r}: a table is accepted"
+                raise SettingsError("bad-settings", found, f"write [{part}] above its keys")
         target[last] = _parse_value(value)
         origins[".".join(names[name])] = name
     return origins

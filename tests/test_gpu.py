@@ -367,7 +367,7 @@ _DOWNLOADING = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from tiny_jobs import REQUESTS, hash_of, ignore, model_of
+from tiny_jobs import REQUESTS, THREADS, hash_of, ignore, model_of
 from hotfolder import models
 from hotfolder.errors import SettingsError
 from hotfolder.gpu import GpuEngine
@@ -381,7 +381,7 @@ def refusal(name, repo):
         return error.message
 
 workspace = Path(sys.argv[1])
-settings = Settings(workspace=workspace, device="cpu", threads=2)
+settings = Settings(workspace=workspace, device="cpu", threads=THREADS)
 engine = GpuEngine(settings)
 request = replace(REQUESTS["text2img"], model=model_of("acme/mini"))
 answer = {"states": [models.state(request.model, settings)], "refused": refusal("kontext", "acme/mini")}

@@ -101,3 +101,9 @@ def test_where_models_are_kept_is_set_before_anything_of_hugging_face_is_importe
     assert set(map(tuple, homes.values())) == {(str(home), True)}
     assert used == str(home)
     assert (tmp_path / "our models" / "tiny").is_dir()
+
+
+def test_a_value_where_a_table_belongs_is_named_also_when_the_environment_reaches_into_it(tmp_path: Path) -> None:
+    (tmp_path / "hotfolder.toml").write_text("worker = 3\n")
+    with pytest.raises(SettingsError, match="worker = 3"):
+        Settings.read(tmp_path, {"HOTFOLDER_WORKER_VRAM_GB": "8"})
