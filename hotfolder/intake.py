@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 import tomli_w
 
-from hotfolder import jobfile, names, prepare, run, tomltext
+from hotfolder import names, prepare, run, schedules, tomltext
 from hotfolder.controls import Controls
 from hotfolder.errors import HotfolderError, Rejected
 from hotfolder.prepare import Preparer
@@ -151,8 +151,7 @@ class Intake:
             document = tomltext.parse(one.data or b"")
             if not isinstance(document.table.get("schedule"), dict):
                 return False
-            lane = prepare.read_lane_chain(self._shop.spool.settings.inbox_dir, one.lane)
-            jobfile.read(document, self._preparer.presets, self._shop.spool.settings.default_preset, lane)
+            schedules.read(one.data or b"", self._shop.spool.settings)
         except (HotfolderError, OSError):
             return False
         if self._only is None and not self._timetable.adopt(one.seen, one.lane):
