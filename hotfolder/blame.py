@@ -38,7 +38,8 @@ class RunningNote:
         self._crash_file: TextIO | None = None
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            os.ftruncate(descriptor, _PAGE)
+            # Not a hole: writing into one on a full disk would be a bus error.
+            os.posix_fallocate(descriptor, 0, _PAGE)
             self._page = mmap.mmap(descriptor, _PAGE)
         finally:
             os.close(descriptor)
@@ -88,11 +89,15 @@ class RunningNote:
     def close(self) -> None:
         """End in order."""
         self.clear()
+        self.abandon()
+        with suppress(OSError):
+            self._evidence.unlink()
+
+    def abandon(self) -> None:
+        """End in disorder: what was noted stays for the next process to find."""
         if self._crash_file is not None:
             faulthandler.disable()
             self._crash_file.close()
-        with suppress(OSError):
-            self._evidence.unlink()
         self._page.close()
 
     def _find_evidence(self, oom_kills_then: int) -> str | None:

@@ -7,20 +7,20 @@ from typing import Final
 
 import structlog
 
-from hotfolder import durable, names, run, tomltext
+from hotfolder import durable, foreign, names, run, tomltext
 from hotfolder.errors import HotfolderError
-from hotfolder.journal import State
 from hotfolder.names import Control, ControlName
 from hotfolder.prepare import Preparer
 from hotfolder.run import Shop
 from hotfolder.scanner import ControlFile
-from hotfolder.spool import Job
+from hotfolder.spool import RESUMABLE, Job
 
 #: How long a control file waits for a job of its name.
 PATIENCE_S: Final = 60.0
 #: Notices about control files that the daemon's status keeps.
 _MAX_NOTICES: Final = 20
-_RESUMABLE: Final = frozenset({State.FAILED, State.CANCELLED, State.PARTIAL})
+#: Characters of what was found that an answer quotes.
+_MAX_SHOWN: Final = 60
 
 _log = structlog.get_logger(__name__)
 
@@ -65,31 +65,35 @@ class Controls:
         control = file.control
         if control.control is Control.RESUME:
             answered = self._resume(file.path, control, patient=patient)
+        elif waits:
+            answered = None
+            # Whatever is still to come, what runs is stopped at sight.
+            if control.control is not Control.FIRST:
+                self._act_on_live(control)
         else:
-            answered = self._act_on_live(control, patient=patient)
-        if waits and control.control is not Control.RESUME:
-            return
+            answered = self._act_on_live(control) or self._answer(control, patient=patient)
         if answered is not None:
             durable.remove(file.path)
             durable.sync_folder(file.path.parent)
             _log.info("control", file=names.shown(file.path.name), done=answered)
 
-    def _act_on_live(self, control: ControlName, *, patient: bool) -> str | None:
-        """Return what was done; None where the file is to wait."""
-        spool = self._shop.spool
+    def _act_on_live(self, control: ControlName) -> str:
+        """Return which jobs it was done to."""
         jobs = [
             job
-            for job in list(spool.live.values())
+            for job in list(self._shop.spool.live.values())
             if job.stem == control.name and control.take in {None, job.take} and not job.ledger.ended
         ]
         for job in jobs:
             self._do(control.control, job)
-        if jobs:
-            return ", ".join(job.name for job in jobs)
+        return ", ".join(job.name for job in jobs)
+
+    def _answer(self, control: ControlName, *, patient: bool) -> str | None:
+        """Say that there is nothing to do it to; None where the file is to wait."""
         ended = next(iter(self._takes(control)), None)
         if ended is not None:
             text = f"{control.control.value} came after the job had ended"
-            spool.answer(ended, text)
+            self._shop.spool.answer(ended, text)
             return self._note(f"{ended}: {text}")
         if patient:
             return None
@@ -118,7 +122,7 @@ class Controls:
         for name in self._takes(control):
             newest = newest or name
             ledger = spool.ledger_of(name)
-            if ledger is None or not (ledger.held or ledger.state in _RESUMABLE):
+            if ledger is None or not (ledger.held or ledger.state in RESUMABLE):
                 continue
             try:
                 wish = _read_wish(path)
@@ -150,7 +154,7 @@ class Controls:
         elif self._preparer.knows(job):
             self._preparer.wake()
         else:
-            self._preparer.submit(job)
+            self._preparer.submit(job, again=True)
         return name
 
     def _takes(self, control: ControlName) -> Iterable[str]:
@@ -171,11 +175,14 @@ def _read_wish(path: Path) -> _Wish:
     Raises:
         HotfolderError: not TOML, or a key that cannot be done.
     """
-    document = tomltext.parse(path.read_bytes())
-    unknown = [key for key in document.table if key != "force"]
+    try:
+        document = tomltext.parse(foreign.read(path, tomltext.MAX_JOB_BYTES))
+    except PermissionError as error:
+        raise HotfolderError("cannot-write", f"the file cannot be read: {error.strerror}") from error
+    unknown = [names.shown(key)[:_MAX_SHOWN] for key in document.table if key != "force"]
     force = document.table.get("force", False)
     if unknown:
         raise HotfolderError("unknown-key", f"unknown key {unknown[0]}; force is accepted")
     if not isinstance(force, bool):
-        raise HotfolderError("bad-value", f"force = {force!r}: true or false is accepted")
+        raise HotfolderError("bad-value", f"force = {repr(force)[:_MAX_SHOWN]}: true or false is accepted")
     return _Wish(force=force)

@@ -17,7 +17,7 @@ from typing import Final, TextIO
 
 import structlog
 
-from hotfolder import logs, run
+from hotfolder import logs, names, run
 from hotfolder import settings as settings_
 from hotfolder.blame import RunningNote
 from hotfolder.clock import Clock, SystemClock
@@ -45,6 +45,8 @@ from hotfolder.worker import Worker
 #: How often the daemon looks after its parts and writes progress; where it may end by itself, more often.
 _LOOK_S: Final = 0.5
 _LOOK_SOON_S: Final = 0.1
+#: A disk that was full is tried again after so long.
+_FULL_S: Final = 5.0
 #: A thread of ours that makes no pass for so long is stuck, and systemd should know.
 _PASS_DEADLINE_S: Final = 120.0
 #: EX_SOFTWARE: the process ended itself; systemd starts it again.
@@ -129,7 +131,6 @@ class _Daemon:
             clock=clock,
             stopping=self._stopping.is_set,
         )
-        self._shop.ended_counts.update({State(state): count for state, count in gallery.counts().items()})
         hints, self._wake = Hints(), threading.Event()
         presets = Presets.of(settings.presets_dir)
         self._scanner = Scanner(settings.inbox_dir, settings.inbox, clock, hints)
@@ -151,6 +152,7 @@ class _Daemon:
         self._outputs = _identity(settings.outputs_dir)
         self._glance = Glance(shop=self._shop, intake=self._intake, watch=self._watch, mode=self._mode)
         self._passes = (0, clock.monotonic())
+        self._full_at: float | None = None
 
     def run(self) -> int | None:
         """Serve; return the exit code, None where outputs/ was replaced and all must be read anew."""
@@ -174,11 +176,17 @@ class _Daemon:
         jobs = shop.spool.recover()
         death = self._note.death()
         for job in jobs:
-            if death is not None and death.job == job.name and death.run_id != self._run_id:
-                shop.spool.died(job, death.candidate, death.run_id, death.evidence)
+            if death is not None and death.job == job.name and death.run_id != self._run_id and not job.ledger.ended:
+                with suppress(OSError):
+                    shop.spool.died(job, death.candidate, death.run_id, death.evidence)
         self._note.begin()
         for job in jobs:
-            self._recover_job(job)
+            try:
+                self._recover_job(job)
+            except OSError as error:
+                # A full disk, say: the others go on, this one when it can be written to.
+                _log.warning("not_recovered", job=job.name, error=names.shown(str(error)))
+                shop.aside[job.name] = self._clock.monotonic()
 
     def _recover_job(self, job: Job) -> None:
         shop = self._shop
@@ -204,6 +212,7 @@ class _Daemon:
             if not self._look_at_outputs():
                 return None
             self._look_at_disk()
+            run.try_again(self._shop)
             self._look_for_hang()
             self._glance.show()
             if self._only is not None and (result := self._result_of_only()) is not None:
@@ -231,6 +240,8 @@ class _Daemon:
         self._glance.show(last=True)
         if self._worker.broken is None:
             self._note.close()
+        else:
+            self._note.abandon()
         self._shop.gallery.close()
         _log.info("stopped", **{str(state): count for state, count in self._shop.results.items()})
 
@@ -257,16 +268,16 @@ class _Daemon:
         return quiet and idle and (not len(line) or line.closed == {"pause"})
 
     def _result_of_only(self) -> int | None:
-        """Return the exit code once the one job has ended, or can no longer end by itself."""
-        for job in self._intake.admitted:
-            if job.ledger.held:
-                return NOT_COMPLETED
-            if not job.ledger.ended and not job.gone:
-                return None
-            if job.ledger.state is State.COMPLETED:
-                return OK
-            return CANCELLED if job.ledger.state is State.CANCELLED or job.gone else NOT_COMPLETED
-        return None
+        """Return the exit code once the jobs of this NAME have ended, or can no longer end by themselves."""
+        admitted = list(self._intake.admitted)
+        # A drop of the same NAME that lay there before is made too: which of them is meant, only who dropped it knows.
+        if not admitted or self._only in self._intake.last.unadmitted:
+            return None
+        if any(not (job.ledger.ended or job.ledger.held or job.gone) for job in admitted):
+            return None
+        if all(job.ledger.state is State.COMPLETED for job in admitted):
+            return OK
+        return CANCELLED if any(job.ledger.state is State.CANCELLED or job.gone for job in admitted) else NOT_COMPLETED
 
     # --- what may go wrong around it ---
 
@@ -275,17 +286,25 @@ class _Daemon:
         now = _identity(self._settings.outputs_dir)
         if now is None:
             self._shop.line.close("outputs/ is gone")
+            # Whatever comes back is read anew: cells that were under way could not be kept.
+            self._outputs = None
             return True
-        self._shop.line.open("outputs/ is gone")
         return now == self._outputs
 
     def _look_at_disk(self) -> None:
+        """No cell starts while the disk is full; nor for a while after a write found it so, whatever is said of it."""
+        line, now = self._shop.line, self._clock.monotonic()
         with suppress(OSError):
             free = shutil.disk_usage(self._settings.outputs_dir).free
             if free < self._settings.outputs.min_free_gb * 1e9:
-                self._shop.line.close("disk full")
-            else:
-                self._shop.line.open("disk full")
+                line.close(run.DISK_FULL)
+                self._full_at = now
+        if run.DISK_FULL not in line.closed:
+            self._full_at = None
+        elif self._full_at is None:
+            self._full_at = now
+        elif now - self._full_at >= _FULL_S:
+            line.open(run.DISK_FULL)
 
     def _look_for_hang(self) -> None:
         """End the process, with the line safe on disk, where the GPU thread gives no sign of life."""
@@ -299,7 +318,8 @@ class _Daemon:
             os._exit(_EXIT_HUNG)
         if self._intake.passes != self._passes[0]:
             self._passes = (self._intake.passes, self._clock.monotonic())
-        if self._intake.thread.is_alive() and self._clock.monotonic() - self._passes[1] < _PASS_DEADLINE_S:
+        passes = self._intake.thread.is_alive() and self._clock.monotonic() - self._passes[1] < _PASS_DEADLINE_S
+        if passes and self._worker.saving_s < _PASS_DEADLINE_S:
             self._notifier.send("WATCHDOG=1")
 
 

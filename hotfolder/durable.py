@@ -1,8 +1,13 @@
 """Files that survive a crash: written beside, flushed, then put in place."""
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+#: What a full disk answers.
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def write(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -21,8 +26,12 @@ def write(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 
 def create(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a file that nobody else looks at yet."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    """Write a file that nobody else looks at yet.
+
+    In a folder where strangers may write, a link or a pipe may lie under its name: neither is written through.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
     try:
         _write_all(descriptor, data)
         if sync:
@@ -32,13 +41,16 @@ def create(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 
 def append(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Add `data` at the end of a file that exists, whole or not at all.
+    """Add whole lines at the end of a file that exists, all of `data` or nothing.
 
-    A failed flush is never retried on the same descriptor.
+    A failed flush is never retried on the same descriptor. A torn line that could not be cut off stays a line of its
+    own, so that it spoils no other.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data
         try:
             _write_all(descriptor, data)
             if sync:

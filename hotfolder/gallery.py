@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ CREATE TABLE IF NOT EXISTS jobs (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS newest ON jobs (finished_at DESC);
 """
+_INSERT: Final = (
+    "INSERT OR REPLACE INTO jobs VALUES"
+    " (:job, :state, :finished_at, :preset, :title, :candidates, :done, :failed, :error, :picture)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +63,39 @@ class Gallery:
         except sqlite3.DatabaseError:
             for path in cache_dir.glob("gallery.sqlite*"):
                 path.unlink()
-            known = self._open()
+            try:
+                known = self._open()
+            except sqlite3.DatabaseError:
+                # A full disk: the history is kept in memory until the next start.
+                self._path = Path(":memory:")
+                known = self._open()
         if not known:
-            for ended in _ended_jobs(outputs_dir):
-                self.add(ended)
             with self._lock, self._base:
+                self._base.executemany(_INSERT, map(vars, _ended_jobs(outputs_dir)))
                 self._base.execute(f"PRAGMA user_version = {_VERSION}")
+        self._counts = Counter(
+            {
+                row["state"]: row["n"]
+                for row in self._base.execute("SELECT state, count(*) AS n FROM jobs GROUP BY state")
+            }
+        )
 
     def add(self, ended: Ended) -> None:
         """Add a job that ended, or replace what is known of it."""
         with self._lock, self._base:
-            self._base.execute(
-                "INSERT OR REPLACE INTO jobs VALUES"
-                " (:job, :state, :finished_at, :preset, :title, :candidates, :done, :failed, :error, :picture)",
-                vars(ended),
-            )
+            self._uncount(ended.job)
+            self._base.execute(_INSERT, vars(ended))
+            self._counts[ended.state] += 1
 
     def remove(self, job: str) -> None:
         """Forget a job: it was taken up again."""
         with self._lock, self._base:
+            self._uncount(job)
             self._base.execute("DELETE FROM jobs WHERE job = ?", (job,))
+
+    def _uncount(self, job: str) -> None:
+        for row in self._base.execute("SELECT state FROM jobs WHERE job = ?", (job,)):
+            self._counts[row["state"]] -= 1
 
     def newest(self, count: int) -> list[Ended]:
         """Return the jobs that ended last, newest first."""
@@ -88,10 +106,7 @@ class Gallery:
     def counts(self) -> dict[str, int]:
         """Return how many jobs ended in each state."""
         with self._lock:
-            return {
-                row["state"]: row["n"]
-                for row in self._base.execute("SELECT state, count(*) AS n FROM jobs GROUP BY state")
-            }
+            return dict(+self._counts)
 
     def close(self) -> None:
         """Close the file."""
@@ -101,15 +116,19 @@ class Gallery:
     def _open(self) -> bool:
         """Open the file; return whether it is of this version."""
         self._base = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
-        self._base.row_factory = sqlite3.Row
-        # A cache: what a power cut takes is read from the status files again.
-        self._base.execute("PRAGMA journal_mode = WAL")
-        self._base.execute("PRAGMA synchronous = OFF")
-        known = self._base.execute("PRAGMA user_version").fetchone()[0] == _VERSION
-        with self._base:
-            if not known:
-                self._base.execute("DROP TABLE IF EXISTS jobs")
-            self._base.executescript(_TABLES)
+        try:
+            self._base.row_factory = sqlite3.Row
+            # A cache: what a power cut takes is read from the status files again.
+            self._base.execute("PRAGMA journal_mode = WAL")
+            self._base.execute("PRAGMA synchronous = OFF")
+            known = self._base.execute("PRAGMA user_version").fetchone()[0] == _VERSION
+            with self._base:
+                if not known:
+                    self._base.execute("DROP TABLE IF EXISTS jobs")
+                self._base.executescript(_TABLES)
+        except sqlite3.DatabaseError:
+            self._base.close()
+            raise
         return bool(known)
 
 

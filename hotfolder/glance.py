@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import shutil
 import socket
+import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -45,7 +46,7 @@ class Glance:
     def show(self, *, last: bool = False) -> None:
         """Write progress, and status and pages where something changed; `last`: the daemon stops.
 
-        A disk that cannot be written to is no reason to stop: the next look tries again.
+        A disk that cannot be written to, or a history that is spoiled, is no reason to stop: the next look tries again.
         """
         try:
             for job in self._running():
@@ -53,7 +54,7 @@ class Glance:
                     self._shop.spool.show(job)
             if self._outputs.is_dir():
                 self._show_status(last=last)
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             _log.warning("status_not_written", error=str(error))
 
     def _show_status(self, *, last: bool) -> None:
@@ -69,7 +70,8 @@ class Glance:
             self._show_pages(found)
 
     def _show_pages(self, found: DaemonStatus) -> None:
-        running = [(job, self._shop.spool.plan(job)) for job in self._running()]
+        plans = [(job, self._shop.spool.plan_if_any(job)) for job in self._running()]
+        running = [(job, plan) for job, plan in plans if plan is not None]
         for job, plan in running:
             pages.write_job(job, plan, self._shop.thumbs, self._shop.clock.now())
         pages.write_daemon(
@@ -87,8 +89,8 @@ class Glance:
     def _status(self, state: str | None) -> DaemonStatus:
         line, last = self._shop.line, self._intake.last
         live = list(self._shop.spool.live.values())
-        counts = Counter(job.ledger.state.value for job in live)
-        counts.update({str(name): count for name, count in self._shop.ended_counts.items()})
+        counts = Counter(job.ledger.state.value for job in live if not job.ledger.ended)
+        counts.update(self._shop.gallery.counts())
         disk = shutil.disk_usage(self._outputs)
         ignored = sorted(last.ignored.items())
         return DaemonStatus(

@@ -1,5 +1,6 @@
 """One pass after another: what lies in the inbox becomes jobs, and control files are acted on. A thread of its own."""
 
+import os
 import re
 import threading
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 import structlog
 import tomli_w
 
-from hotfolder import names, prepare, run, schedules, tomltext
+from hotfolder import lanes, names, run, schedules, tomltext
 from hotfolder.controls import Controls
 from hotfolder.errors import HotfolderError, Rejected
 from hotfolder.prepare import Preparer
@@ -126,11 +127,7 @@ class Intake:
         self.controls.act(scan.controls, scan.unadmitted)
 
     def _admit(self, ready: list[Ready], scan: Scan) -> None:
-        drops = []
-        for one in ready:
-            if one.data is not None and b"schedule" in one.data and self._adopt(one, scan):
-                continue
-            drops.append(_drop(one))
+        drops = [_drop(one) for one in ready if not self._adopt(one, scan)]
         jobs = self._shop.spool.admit(drops)
         if not jobs and drops:
             scan.unsettled += 1
@@ -146,16 +143,22 @@ class Intake:
         self._preparer.submit(job)
 
     def _adopt(self, one: Ready, scan: Scan) -> bool:
-        """Hand a job file with a valid [schedule] to the timetable; a wrong one becomes a job, to be rejected."""
-        try:
-            document = tomltext.parse(one.data or b"")
-            if not isinstance(document.table.get("schedule"), dict):
-                return False
-            schedules.read(one.data or b"", self._shop.spool.settings)
-        except (HotfolderError, OSError):
+        """Hand a job file with a valid [schedule] to the timetable; a wrong one becomes a job, to be rejected.
+
+        In direct mode it is run now, whatever its schedule says.
+        """
+        data, settings = one.data or b"", self._shop.spool.settings
+        if self._only is not None or b"schedule" not in data or tomltext.is_own(data):
             return False
-        if self._only is None and not self._timetable.adopt(one.seen, one.lane):
-            scan.ignored[names.shown(one.seen.path.name)] = "a schedule that could not be moved to scheduled/"
+        try:
+            if not isinstance(tomltext.parse(data).table.get("schedule"), dict):
+                return False
+            schedules.read(data, settings)
+        except HotfolderError:
+            return False
+        if not self._timetable.adopt(one.seen, one.lane):
+            below = str(one.seen.path.relative_to(settings.inbox_dir))
+            scan.ignored[names.shown(below)] = "a schedule that could not be moved to scheduled/"
         return True
 
     def _fire(self) -> None:
@@ -167,17 +170,18 @@ class Intake:
     def _read_lanes(self, scan: Scan) -> None:
         """Find out in which lanes a picture is a job."""
         inbox = self._shop.spool.settings.inbox_dir
-        lanes = set()
-        self.wrong_lanes = {}
+        taking = set()
+        wrong = {}
         for lane in scan.lanes:
-            if not (inbox / lane / "folder.toml").exists():
+            if not os.path.lexists(inbox / lane / lanes.FILE_NAME):
                 continue
             try:
-                if prepare.read_lane_chain(inbox, lane).picture_jobs:
-                    lanes.add(lane)
+                if lanes.read(inbox, lane).picture_jobs:
+                    taking.add(lane)
             except (Rejected, OSError) as error:
-                self.wrong_lanes[lane] = str(error)
-        self._scanner.picture_lanes = frozenset(lanes)
+                wrong[names.shown(lane)] = names.shown(str(error))
+        self._scanner.picture_lanes = frozenset(taking)
+        self.wrong_lanes = wrong
 
     def _check_folders(self) -> None:
         """A live job whose folder was deleted or moved is cancelled; the running ones are looked at in every pass."""

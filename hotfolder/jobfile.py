@@ -14,14 +14,19 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from hotfolder.cron import Cron
 from hotfolder.errors import Problem, Rejected, SettingsError
+from hotfolder.names import shown
 from hotfolder.presets import Preset, Presets
 from hotfolder.tomltext import Document
 
 MAX_SEED: Final = 2**32 - 1
+#: Years in which a schedule may fire: those that every library on the way can count.
+YEARS: Final = range(1970, 9000)
 _MAX_META_BYTES: Final = 4096
-#: Characters of a wrong value that a message quotes.
+#: Characters of a wrong key or value that a message quotes; no preset has a longer name.
 _MAX_SHOWN: Final = 60
+_MAX_PROBLEMS: Final = 100
 #: The keys that name a picture, in the order in which they are looked for.
 PICTURE_KEYS: Final = ("image", "mask", "control")
 
@@ -57,13 +62,15 @@ class Schedule(_Keys):
     @classmethod
     def _well_formed_cron(cls, value: str | None) -> str | None:
         if value is not None:
-            check_cron(value)
+            Cron.parse(value)
         return value
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Schedule":
         if (self.at is None) == (self.cron is None):
             raise ValueError("exactly one of at and cron is needed")
+        if self.at is not None and self.at.year not in YEARS:
+            raise ValueError(f"at = {self.at}: a year from {YEARS.start} to {YEARS.stop - 1} is accepted")
         return self
 
 
@@ -241,18 +248,23 @@ def read(document: Document, presets: Presets, default_preset: str, lane: LaneDe
     # The preset's size is for jobs that neither say one nor have a picture: the plan decides that.
     under = {key: value for key, value in (preset.keys if preset else {}).items() if key not in {"width", "height"}}
     values = {key: value for key, value in {**under, **lane.keys}.items() if key in keys.model_fields}
-    if "aspect" in own:
-        values = {key: value for key, value in values.items() if key not in {"width", "height"}}
+    # A size that the job says goes before a lane's, however either says it.
+    if own.keys() & {"aspect", "width", "height"}:
+        values = {key: value for key, value in values.items() if key not in {"aspect", "width", "height"}}
     values |= own
     values.pop("preset", None)
     parsed: JobKeys | None = None
     try:
         parsed = keys(**values)
     except ValidationError as error:
-        problems += [_problem_of(item, document, preset, lane, kind) for item in error.errors()]
+        problems += [
+            _problem_of(item, document, preset, lane, kind)
+            for item in error.errors()
+            if preset is not None or not _is_of_some_kind(item)
+        ]
     problems += _check_whole(values, document, kind, preset)
     if problems or parsed is None or preset is None:
-        raise Rejected(sorted(problems, key=lambda problem: problem.line or 0))
+        raise Rejected(_first(problems))
     pictures = {role: name for role in PICTURE_KEYS if (name := getattr(parsed, role, None)) is not None}
     return JobFile(keys=parsed, preset=preset, pictures=pictures, notices=tuple(_notices(parsed)))
 
@@ -272,13 +284,9 @@ def read_lane(document: Document, file: str) -> LaneDefaults:
             problems.append(
                 Problem(code="bad-value", message=f"{flag} is true or false", line=document.line_of([flag]))
             )
-    problems += [
-        Problem(code="unknown-key", message=f"unknown key {key}", hint=_did_you_mean(key), line=document.line_of([key]))
-        for key in table
-        if key not in _ALL_KEYS or key == "schedule"
-    ]
+    problems += [_unknown(key, document.line_of([key])) for key in table if key not in _ALL_KEYS or key == "schedule"]
     if problems:
-        raise Rejected(problems)
+        raise Rejected(_first(problems))
     return LaneDefaults(keys=table, file=file, **flags)
 
 
@@ -317,61 +325,15 @@ def schema() -> dict[str, Any]:
     }
 
 
-_CRON_FIELDS: Final = (
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day", 1, 31, ()),
-    ("month", 1, 12, ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")),
-    ("weekday", 0, 7, ("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
-)
-
-
-def check_cron(expression: str) -> None:
-    """Check the five fields of a cron expression: numbers, names, `*`, ranges, lists and steps.
-
-    Raises:
-        ValueError: names the field.
-    """
-    fields = expression.split()
-    if len(fields) != len(_CRON_FIELDS):
-        raise ValueError(f"{len(fields)} fields; accepted are five: minute hour day month weekday, as in '0 2 * * *'")
-    for text, (name, lowest, highest, names) in zip(fields, _CRON_FIELDS, strict=True):
-        for part in text.split(","):
-            _check_cron_part(part.lower(), name, lowest, highest, names)
-
-
-def _check_cron_part(part: str, name: str, lowest: int, highest: int, names: tuple[str, ...]) -> None:
-    match = re.fullmatch(r"(\*|(\d+|[a-z]{3})(?:-(\d+|[a-z]{3}))?)(?:/(\d+))?", part)
-    if match is None:
-        raise ValueError(f"{name} {part!r} is not understood; accepted are *, 5, 1-5, */2 and lists of these")
-    _, first, last, step = match.groups()
-    bounds = [_cron_number(text, name, lowest, highest, names) for text in (first, last) if text]
-    if bounds != sorted(bounds):
-        raise ValueError(f"{name} {part!r} runs backwards")
-    if step is not None and not 1 <= int(step) <= highest:
-        raise ValueError(f"{name} {part!r}: a step is 1 to {highest}")
-
-
-def _cron_number(text: str, name: str, lowest: int, highest: int, names: tuple[str, ...]) -> int:
-    if not text.isdigit():
-        if text not in names:
-            raise ValueError(f"{name} {text!r} is no name of a {name}")
-        return names.index(text) + lowest
-    if len(text) > len(str(highest)) or not lowest <= int(text) <= highest:
-        raise ValueError(f"{name} {text}: accepted are {lowest} to {highest}")
-    return int(text)
-
-
 def _choose(
     document: Document, presets: Presets, default_preset: str, lane: LaneDefaults, problems: list[Problem]
 ) -> tuple[Preset | None, str]:
     """Find the preset; where it cannot be had, the other keys are still checked, as those of text2img."""
     name = document.table.get("preset", lane.keys.get("preset", default_preset))
     line = document.line_of(["preset"]) if "preset" in document.table else None
-    if not isinstance(name, str):
-        problems.append(
-            Problem(code="bad-value", message=f"preset = {name!r}: a name in quotes is accepted", line=line)
-        )
+    if not isinstance(name, str) or len(name) > _MAX_SHOWN:
+        found = f"preset = {_short(name)}: the name of a preset in quotes is accepted"
+        problems.append(Problem(code="bad-value", message=found, line=line))
         return None, "text2img"
     try:
         preset = presets.get(name)
@@ -393,13 +355,31 @@ def _problem_of(item: Any, document: Document, preset: Preset | None, lane: Lane
             return Problem(
                 code="wrong-kind", message=f"the kind {kind} {of}does not take {key}", hint=f"{takers} would", line=line
             )
-        return Problem(code="unknown-key", message=f"unknown key {key}", hint=_did_you_mean(key), line=line)
+        return _unknown(key, line)
     found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {_short(item['input'])}"
     where = f"{lane.file}: " if path and path[0] not in document.table and path[0] in lane.keys else ""
     text = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     return Problem(
         code="bad-value", message=f"{where}{key}{found}: {text[:1].lower()}{text[1:]}", hint=_accepted(path), line=line
     )
+
+
+def _is_of_some_kind(item: Any) -> bool:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Whether only the kind, which is not known, would tell that this is wrong."""
+    return item["type"] == "extra_forbidden" and len(item["loc"]) == 1 and item["loc"][0] in _ALL_KEYS
+
+
+def _unknown(key: str, line: int | None) -> Problem:
+    return Problem(code="unknown-key", message=f"unknown key {_cut(shown(key))}", hint=_did_you_mean(key), line=line)
+
+
+def _first(problems: list[Problem]) -> list[Problem]:
+    """Sort by line, and cut what nobody would read: the problems are written in several places."""
+    ordered = sorted(problems, key=lambda problem: problem.line or 0)
+    more = len(ordered) - _MAX_PROBLEMS
+    if more > 0:
+        ordered[_MAX_PROBLEMS:] = [Problem(code=ordered[-1].code, message=f"and {more} problems more")]
+    return ordered
 
 
 def _accepted(path: tuple[int | str, ...]) -> str:
@@ -476,5 +456,8 @@ def _did_you_mean(key: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    return _cut(shown(repr(value)))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."

@@ -5,6 +5,7 @@ The journal is the truth of a job; its status file and the line are views that c
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -248,17 +249,28 @@ def encode(*lines: Mapping[str, Any]) -> bytes:
     )
 
 
+def append(folder: Path, line: Mapping[str, Any], *, sync: bool = True) -> None:
+    """Add a line to the journal of a job's folder; with `sync` it is on disk when this returns.
+
+    Raises:
+        OSError: it was not added.
+    """
+    durable.append(folder / FILE_NAME, encode(line), sync=sync)
+
+
 def read(folder: Path) -> Ledger:
     """Add up the journal of a job's folder.
 
-    A torn last line is ignored, and so is one that cannot be read: it was never acknowledged.
+    A torn last line is ignored, and so is one that cannot be read: it was never acknowledged, or a newer version
+    wrote it, and one job's line is no reason not to serve the others.
 
     Raises:
         OSError: there is no journal, or it cannot be read.
     """
     ledger = Ledger()
-    for one in _lines((folder / FILE_NAME).read_bytes()):
-        ledger.apply(one)
+    for one in lines((folder / FILE_NAME).read_bytes()):
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            ledger.apply(one)
     return ledger
 
 
@@ -271,7 +283,8 @@ def mend(folder: Path) -> None:
         durable.sync_folder(folder)
 
 
-def _lines(data: bytes) -> Iterator[dict[str, Any]]:
+def lines(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a journal that can be read, as data."""
     for text in data.split(b"\n")[:-1]:
         try:
             one = json.loads(text)

@@ -1,12 +1,12 @@
 """Whether somebody still has a file open for writing, asked of the kernel.
 
 A read lease is granted only while nobody has the file open for writing. It works on local file systems, for our own
-files; elsewhere the answer is `UNKNOWN`, and FUSE grants it wrongly, so it is never relied on alone. This process must
-ignore SIGIO, which comes when a lease is broken.
+files; elsewhere the answer is `UNKNOWN`, and FUSE grants it wrongly, so it is never relied on alone.
 """
 
 import fcntl
 import os
+import signal
 from enum import Enum
 from pathlib import Path
 
@@ -29,6 +29,8 @@ def look(path: Path) -> Writer:
     except OSError:
         return Writer.UNKNOWN
     try:
+        # A writer that comes just now breaks the lease, and SIGIO, which says so, would end the process.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:

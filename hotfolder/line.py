@@ -33,6 +33,8 @@ class Cell:
 class _Entry:
     job: Job
     rank: Rank
+    #: As it was when the job was put in the line.
+    model_key: str
     #: Other jobs that went before this one because their model was loaded, and since when.
     overtaken_by: set[str] = field(default_factory=set)
     overtaken_since: float | None = None
@@ -57,7 +59,7 @@ class Line:
         with self._changed:
             self._remove(job)
             if job.todo:
-                entry = _Entry(job=job, rank=job.rank)
+                entry = _Entry(job=job, rank=job.rank, model_key=job.model_key)
                 self._entries[job.name] = entry
                 insort(self._order, (entry.rank, job.name))
                 insort(self._models.setdefault(job.model_key, []), (entry.rank, job.name))
@@ -73,6 +75,16 @@ class Line:
         with self._changed:
             cell.job.todo.appendleft(cell.candidate)
             cell.job.in_flight.discard(cell.candidate)
+
+    def let_go(self, cell: Cell) -> None:
+        """A cell came to its end, whichever that is."""
+        with self._changed:
+            cell.job.in_flight.discard(cell.candidate)
+
+    def has_cells(self, job: Job) -> bool:
+        """Whether a cell of the job is ready or under way: a cell that moves from one to the other is never missed."""
+        with self._changed:
+            return bool(job.todo or job.in_flight)
 
     def close(self, why: str) -> None:
         """Let no new cell start, for this reason, until `open` is called for it."""
@@ -142,7 +154,7 @@ class Line:
 
     def _overtaking(self, oldest: _Entry, loaded: Collection[str], *, note: bool) -> _Entry | None:
         """Return the job that may go before the oldest one because its model is loaded."""
-        if oldest.job.model_key in loaded:
+        if oldest.model_key in loaded:
             return None
         same_rank = oldest.rank[:2]
         others = [queue[0] for key in loaded if (queue := self._models.get(key)) and queue[0][0][:2] == same_rank]
@@ -171,7 +183,7 @@ class Line:
         entry = self._entries.pop(job.name, None)
         if entry is None:
             return
-        for queue in (self._order, self._models[job.model_key]):
+        for queue in (self._order, self._models[entry.model_key]):
             del queue[bisect_left(queue, (entry.rank, job.name))]
-        if not self._models[job.model_key]:
-            del self._models[job.model_key]
+        if not self._models[entry.model_key]:
+            del self._models[entry.model_key]

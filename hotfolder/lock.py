@@ -2,18 +2,19 @@
 
 import fcntl
 import os
-import socket
+import time
 import tomllib
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-import tomli_w
-
 from hotfolder.errors import SettingsError
 
 FILE_NAME: Final = ".hotfolder.lock"
+#: Who only asks has the lock for a moment; who serves, for good.
+_ATTEMPTS: Final = 20
+_PAUSE_S: Final = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,15 @@ class Lock:
         Raises:
             SettingsError: `workspace-busy`, naming who has it.
         """
+        # Whoever only asks who has it, as `hotfolder status` does, has no use for these.
+        import socket
+
+        import tomli_w
+
         path = workspace / FILE_NAME
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._descriptor)
         except BlockingIOError as error:
             os.close(self._descriptor)
             who = _read(path)
@@ -85,8 +91,22 @@ def holder(workspace: Path) -> Holder | None:
         os.close(descriptor)
 
 
+def _lock(descriptor: int) -> None:
+    """Lock a file, a few times over: `holder` has it for a moment while it looks.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE_S)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _read(path: Path) -> Holder | None:
     try:
         return Holder(**tomllib.loads(path.read_text()))
-    except (OSError, tomllib.TOMLDecodeError, TypeError):
+    except (OSError, ValueError, TypeError):
         return None

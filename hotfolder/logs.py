@@ -2,6 +2,8 @@
 
 import json
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -14,6 +16,7 @@ FILE_NAME: Final = "log.jsonl"
 def set_up(stream: TextIO | None = None) -> None:
     """Set up logging for a process that runs jobs; `stream` is standard error by default."""
     stream = stream or sys.stderr
+    console = _Console(stream)
     pretty = stream.isatty()
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(ensure_ascii=True)
@@ -27,9 +30,24 @@ def set_up(stream: TextIO | None = None) -> None:
         processors.append(structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*processors, renderer],
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=lambda *_: console,
         cache_logger_on_first_use=False,
     )
+
+
+class _Console:
+    """Writes lines to the console; one that is full, closed or gone is no reason to stop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def msg(self, message: str) -> None:
+        with self._lock, suppress(OSError, ValueError):
+            self._stream.write(f"{message}\n")
+            self._stream.flush()
+
+    log = debug = info = warning = warn = error = critical = fatal = exception = msg
 
 
 def _to_job(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

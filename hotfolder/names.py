@@ -11,9 +11,9 @@ from typing import Final
 MAX_NAME_BYTES: Final = 80
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 
-_TAKE: Final = re.compile(r"_take(\d{2,})$")
-#: `mug_take01`, `mug_take01_001`, `mug_take01_001_16x9`: all are takes of mug.
-_TAKE_TAIL: Final = re.compile(r"_take\d{2,}(_\d{3,}(_\d+x\d+)?)?$")
+_TAKE: Final = re.compile(r"_take(\d{2,})\Z", re.ASCII)
+#: `mug_take01`, `mug_take01_001`, `mug_take01_001_16x9`: all are take 1 of mug.
+_TAKE_TAIL: Final = re.compile(r"_take(\d{2,})(_\d{3,}(_\d+x\d+)?)?\Z", re.ASCII)
 #: Not allowed in names on Windows, or of no use anywhere.
 _UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]')
 _RESERVED: Final = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
@@ -116,8 +116,10 @@ def meaning(file_name: str) -> Meaning:
     lower = bare.lower()
     if lower == "pause":
         return PauseAll()
-    if lower == "folder.toml":
+    if file_name == "folder.toml":
         return LaneFile()
+    if lower == "folder.toml":
+        return Ignored(why="defaults of a lane are read from folder.toml, spelled so")
     if lower.endswith(".rejected.toml"):
         return Ignored(why="a job that was refused; mend it and rename it to end in .toml only")
     if lower.endswith(".status.toml"):
@@ -134,22 +136,14 @@ def meaning(file_name: str) -> Meaning:
 
 def safe_name(file_name: str) -> str:
     """Return NAME of a file: without suffix and take, NFC, safe on every file system, at most 80 bytes."""
-    name = file_name
-    if name.lower().endswith(".toml"):
-        name = name[: -len(".toml")]
-    for suffix in PICTURE_SUFFIXES:
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
-    return make_safe(_TAKE_TAIL.sub("", name))
+    return make_safe(_TAKE_TAIL.sub("", _without_suffix(file_name)))
 
 
 def make_safe(name: str) -> str:
     """Make any text a NAME: NFC, no character that a file system refuses, at most 80 bytes, never empty."""
-    name = unicodedata.normalize("NFC", _UNSAFE.sub("_", name))
-    name = name.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
+    name = _cut(unicodedata.normalize("NFC", _UNSAFE.sub("_", name)))
     if _RESERVED.match(name) or name.startswith(("-", "~", "#", "@")):
-        name = f"_{name}".encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+        name = _cut(f"_{name}")
     return name or "job"
 
 
@@ -172,8 +166,17 @@ def shown(name: str) -> str:
 
 
 def _control(control: Control, stem: str) -> ControlName:
-    if stem.lower().endswith(".toml"):
-        stem = stem[: -len(".toml")]
-    match = _TAKE.search(stem)
-    take = int(match.group(1)) if match and match.start() > 0 else None
-    return ControlName(control=control, name=safe_name(stem), take=take)
+    match = _TAKE_TAIL.search(_without_suffix(stem))
+    return ControlName(control=control, name=safe_name(stem), take=int(match.group(1)) if match else None)
+
+
+def _without_suffix(name: str) -> str:
+    """Return a name without `.toml` and without the suffix of a picture, in this order."""
+    if name.lower().endswith(".toml"):
+        name = name[: -len(".toml")]
+    suffix = next((suffix for suffix in PICTURE_SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def _cut(name: str) -> str:
+    return name.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")

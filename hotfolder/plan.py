@@ -8,14 +8,14 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hotfolder import __version__, tomltext
 from hotfolder.errors import Problem, Rejected, SettingsError
-from hotfolder.jobfile import MAX_SEED, JobFile
+from hotfolder.jobfile import KIND_KEYS, MAX_SEED, JobFile
+from hotfolder.names import shown
 from hotfolder.presets import Kind, Model, Presets
 from hotfolder.tomltext import Document
 
@@ -25,6 +25,10 @@ SIZE_STEP: Final = 16
 _DEFAULT_SIDE: Final = 1024
 _DEFAULT_STRENGTH: Final = 0.6
 _SMALLEST_SIDE: Final = 16
+_LARGEST_SIDE: Final = 8192
+#: Of what is wrong with a dropped plan, as much is told.
+_MAX_PROBLEMS: Final = 100
+_MAX_KEY: Final = 60
 
 
 class _Table(BaseModel):
@@ -58,7 +62,7 @@ class Generation(_Table):
     negative_prompt: str | None = None
     strength: float | None = None
     image_strength: float | None = None
-    max_sequence_length: int = 512
+    max_sequence_length: Annotated[int, Field(ge=16, le=2048)] = 512
 
 
 class Plan(_Table):
@@ -66,7 +70,7 @@ class Plan(_Table):
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
     type: Literal["plan"] = "plan"
-    hotfolder: str = __version__
+    hotfolder: Annotated[str, Field(max_length=100)] = __version__
     job: str
     preset: str
     kind: Kind
@@ -79,7 +83,7 @@ class Plan(_Table):
     stages: tuple[str, ...] = ("generate", "export")
     title: str | None = None
     project: str | None = None
-    notices: tuple[str, ...] = ()
+    notices: Annotated[tuple[str, ...], Field(max_length=1000)] = ()
     model: Model
     generate: Generation
     sources: tuple[Source, ...] = ()
@@ -201,6 +205,8 @@ def read_plan(document: Document, presets: Presets) -> Plan:
         plan = Plan(**table)
     except (ValidationError, TypeError) as error:
         raise Rejected(list(_problems(error, document))) from error
+    if problems := list(_check(plan, document)):
+        raise Rejected(problems)
     try:
         preset = presets.get(plan.preset)
     except SettingsError as error:
@@ -219,11 +225,6 @@ def read_plan(document: Document, presets: Presets) -> Plan:
                 )
             ]
         )
-    for source in plan.sources:
-        if PurePosixPath(source.file).is_absolute() or ".." in PurePosixPath(source.file).parts:
-            raise Rejected(
-                [Problem(code="forbidden-path", message=f"{source.file}: a path below the workspace is accepted")]
-            )
     return plan
 
 
@@ -247,16 +248,42 @@ def _plan_of_sidecar(table: Mapping[str, Any]) -> dict[str, Any]:
     return plan
 
 
-def _problems(error: ValidationError | TypeError, document: Document) -> Iterator[Problem]:
+def _problems(
+    error: ValidationError | TypeError, document: Document, *, within: str = "", extra: str = "unknown-key"
+) -> Iterator[Problem]:
+    """Say what pydantic found; keys stand in the table `within`, or at the top."""
     if isinstance(error, TypeError):
         yield Problem(code="bad-value", message="this is no plan and no sidecar")
         return
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        code = {"extra_forbidden": "unknown-key", "missing": "missing-key"}.get(item["type"], "bad-value")
-        yield Problem(
-            code=code, message=f"{key}: {item['msg'][:1].lower()}{item['msg'][1:]}", line=document.line_of(item["loc"])
-        )
+    for item in error.errors()[:_MAX_PROBLEMS]:
+        key = shown(".".join(str(part) for part in item["loc"]))[:_MAX_KEY]
+        code = {"extra_forbidden": extra, "missing": "missing-key"}.get(item["type"], "bad-value")
+        line = document.line_of([within, *item["loc"]]) or document.line_of(item["loc"])
+        yield Problem(code=code, message=f"{key}: {item['msg'][:1].lower()}{item['msg'][1:]}", line=line)
+
+
+def _check(plan: Plan, document: Document) -> Iterator[Problem]:
+    """Check what was dropped as a plan as strictly as a job file: it need not be one that we wrote."""
+    keys = plan.generate.model_dump(exclude_none=True, exclude={"max_sequence_length"})
+    keys |= {key: getattr(plan, key) for key in ("preset", "seed", "count", "priority", "title", "project", "meta")}
+    keys |= {source.role: source.name for source in plan.sources}
+    kind = KIND_KEYS[plan.kind]
+    try:
+        kind(**keys)
+    except ValidationError as error:
+        yield from _problems(error, document, within="generate", extra="wrong-kind")
+    for key in sorted(kind.needs):
+        if not keys.get(key):
+            yield Problem(code="missing-key", message=f"{plan.kind} needs {key}", line=document.line_of(["generate"]))
+    if len({source.role for source in plan.sources}) < len(plan.sources):
+        line = document.line_of(["sources"])
+        yield Problem(code="bad-value", message="sources: one picture of each role is accepted", line=line)
+    if plan.generate.width % SIZE_STEP or plan.generate.height % SIZE_STEP:
+        found = f"generate: {plan.generate.width}x{plan.generate.height}: sides are multiples of {SIZE_STEP}"
+        yield Problem(code="bad-value", message=found, line=document.line_of(["generate", "width"]))
+    if plan.stages != Plan.model_fields["stages"].default:
+        found = "stages: generate and export are accepted, in this order"
+        yield Problem(code="bad-value", message=found, line=document.line_of(["stages"]))
 
 
 def _size(job: JobFile, sources: Mapping[str, Source], notices: list[str]) -> tuple[int, int]:
@@ -283,7 +310,7 @@ def _size(job: JobFile, sources: Mapping[str, Source], notices: list[str]) -> tu
         width, height = like.width, like.height
         size = _like(width, height, default[0] * default[1])
     if size != (width, height):
-        why = f"sides are multiples of {SIZE_STEP}"
+        why = f"sides are multiples of {SIZE_STEP}, up to {_LARGEST_SIDE}"
         if size[0] <= width - SIZE_STEP:
             why = "its picture is larger than the preset makes; set width or height to have it otherwise"
         notices.append(f"made at {size[0]}x{size[1]} instead of {width}x{height}: {why}")
@@ -296,9 +323,13 @@ def _like(width: int, height: int, area: int) -> tuple[int, int]:
     Rounded down, so that a source has only to be cropped by a few pixels, not scaled.
     """
     scale = min(1.0, math.sqrt(area / (width * height)))
-    across, down = (max(_SMALLEST_SIDE, int(side * scale) // SIZE_STEP * SIZE_STEP) for side in (width, height))
+    across, down = (_within(int(side * scale) // SIZE_STEP * SIZE_STEP) for side in (width, height))
     return across, down
 
 
 def _nearest(side: float) -> int:
-    return max(_SMALLEST_SIDE, round(side / SIZE_STEP) * SIZE_STEP)
+    return _within(round(side / SIZE_STEP) * SIZE_STEP)
+
+
+def _within(side: int) -> int:
+    return min(_LARGEST_SIDE, max(_SMALLEST_SIDE, side))

@@ -1,5 +1,6 @@
 """From admitted to queued: read the job, take its pictures, make the plan. On a thread of its own."""
 
+import os
 import secrets
 import threading
 from collections import deque
@@ -10,7 +11,8 @@ from typing import Final
 
 import structlog
 
-from hotfolder import durable, jobfile, names, run, sources, tomltext
+from hotfolder import durable, foreign, jobfile, lanes, names, run, sources, tomltext
+from hotfolder.clock import Moment
 from hotfolder.errors import HotfolderError, Problem, Rejected
 from hotfolder.jobfile import JobFile, LaneDefaults
 from hotfolder.journal import Failure, State
@@ -37,6 +39,10 @@ class _Pending:
     text: JobFile | Plan | None = None
     wishes: tuple[Wish, ...] = ()
     since: float
+    #: From when on it has waited for its pictures: its drop, or when somebody took it up again.
+    asked_at: Moment
+    #: Why it could not be brought further; said once.
+    trouble: str = ""
 
 
 class Preparer:
@@ -49,9 +55,8 @@ class Preparer:
         self._clock = shop.clock
         self.presets = presets
         self._settler = settler
-        self._new: deque[Job] = deque()
+        self._new: deque[_Pending] = deque()
         self._waiting: dict[str, _Pending] = {}
-        self._busy: Job | None = None
         #: Pictures to remove once no job names them any more.
         self._used: dict[Path, str] = {}
         self._wake = threading.Event()
@@ -68,9 +73,11 @@ class Preparer:
         self._wake.set()
         self._thread.join()
 
-    def submit(self, job: Job) -> None:
-        """Take a job that was admitted, or taken up again without a plan."""
-        self._new.append(job)
+    def submit(self, job: Job, *, again: bool = False) -> None:
+        """Take a job that was admitted, or taken up `again` without a plan: its pictures then have the time anew."""
+        now = self._clock.now()
+        asked_at = now if again else job.ledger.queued_at or now
+        self._new.append(_Pending(job=job, since=self._clock.monotonic(), asked_at=asked_at))
         self._wake.set()
 
     def wake(self) -> None:
@@ -79,27 +86,40 @@ class Preparer:
 
     def knows(self, job: Job) -> bool:
         """Whether the job is on its way already."""
-        return job.name in self._waiting or job in self._new or self._busy is job
+        return any(pending.job is job for pending in (*self._new, *self._waiting.values()))
 
     @property
     def idle(self) -> bool:
         """Whether no job is on its way to the line."""
-        return not self._new and not self._waiting and self._busy is None
+        return not self._new and not self._waiting
 
     def _run(self) -> None:
+        self._remember_used()
         while not self._stop.is_set():
             self._wake.wait(_LOOK_AGAIN_S if self._waiting else 1.0)
             self._wake.clear()
-            while self._new and not self._stop.is_set():
-                self._busy = self._new[0]
-                self._new.popleft()
-                self._try(_Pending(job=self._busy, since=self._clock.monotonic()))
-                self._busy = None
-            for pending in list(self._waiting.values()):
-                if not self._stop.is_set():
-                    self._try(pending)
-            self._release_lanes()
-            self._remove_used()
+            try:
+                self._pass()
+            except Exception:  # noqa: BLE001 - the thread must go on
+                _log.exception("prepare")
+        self._remove_used()
+
+    def _pass(self) -> None:
+        """Look once at everything that is on its way."""
+        waiting = list(self._waiting.values())
+        while self._new and not self._stop.is_set():
+            pending = self._new[0]
+            # First here, then gone from there: it is never nowhere.
+            self._waiting[pending.job.name] = pending
+            self._new.popleft()
+            self._try(pending)
+        for pending in waiting:
+            if self._waiting.get(pending.job.name) is pending and not self._stop.is_set():
+                self._try(pending)
+        if not self._waiting:
+            self._settler.forget_all_but(())
+        self._release_lanes()
+        self._remove_used()
 
     def _try(self, pending: _Pending) -> None:
         """Bring one job as far as it goes; whatever happens, the thread goes on."""
@@ -118,16 +138,16 @@ class Preparer:
             done = True
         except OSError as error:
             # A full disk, a share that is away: the job stays where it is and is tried again.
-            _log.warning("not_prepared", job=job.name, error=str(error))
+            if pending.trouble != str(error):
+                _log.warning("not_prepared", job=job.name, error=names.shown(str(error)))
+            pending.trouble = str(error)
             done = False
         except Exception as error:  # noqa: BLE001 - one job's bug is not the thread's end
             _log.exception("not_prepared", job=job.name)
             run.end(self._shop, job, State.FAILED, run.failure_of(error))
             done = True
         if done:
-            self._waiting.pop(job.name, None)
-        else:
-            self._waiting[job.name] = pending
+            del self._waiting[job.name]
 
     def _prepare(self, pending: _Pending) -> bool:
         """Return whether the job is done with here: in the line, held or ended."""
@@ -142,9 +162,10 @@ class Preparer:
         if pictures is None:
             return False
         sources.check_sizes(pictures)
-        self._shop.spool.planned(job, self._plan(pending, pictures))
         if lane.hold:
-            self._shop.spool.held(job, f"lane {job.ledger.origin.lane if job.ledger.origin else ''}")
+            # Before it has a plan: a crash in between must not let it run.
+            self._shop.spool.held(job, f"lane {names.shown(_lane_of(job))}")
+        self._shop.spool.planned(job, self._plan(pending, pictures))
         if job.ledger.held is None:
             self._shop.line.add(job)
         return True
@@ -152,7 +173,7 @@ class Preparer:
     def _read(self, pending: _Pending, lane: LaneDefaults) -> None:
         data = (pending.job.folder / JOB_FILE).read_bytes()
         document = tomltext.parse(data)
-        if tomltext.is_own(data):
+        if document.is_own:
             plan = read_plan(document, self.presets)
             pending.text, pending.wishes = plan, wishes_of_plan(plan)
         else:
@@ -173,32 +194,38 @@ class Preparer:
             raise Rejected(problems)
 
     def _take_pictures(self, pending: _Pending) -> list[Source] | None:
-        """Copy and check every picture; None while one is missing."""
+        """Copy and check every picture; None while one is missing, or is being written."""
         job = pending.job
-        lane = job.ledger.origin.lane if job.ledger.origin else ""
         founds: list[sources.Found] = []
         missing: list[str] = []
+        unsettled: list[str] = []
         taken: list[Source] = []
         for wish in pending.wishes:
             if job.ledger.origin and job.ledger.origin.via == "picture" and wish.role == "image":
                 taken.append(sources.take_trigger(self._settings, job.folder, wish))
                 continue
-            found = sources.find(self._settings, wish, lane)
-            if found is None or not self._is_whole(found.path):
+            found = sources.find(self._settings, wish, _lane_of(job))
+            if found is None:
                 missing.append(names.shown(wish.name))
-            if found is not None:
-                founds.append(found)
+                continue
+            founds.append(found)
+            if not os.access(found.path, os.R_OK):
+                missing.append(f"{names.shown(wish.name)} (which we may not read)")
+            elif not self._is_whole(found.path):
+                unsettled.append(names.shown(wish.name))
         job.pictures = frozenset(found.path for found in founds)
-        if missing:
-            if len(founds) + len(taken) < len(pending.wishes) or self._clock.monotonic() - pending.since > _SETTLING_S:
-                self._wait(job, missing)
+        if missing or unsettled:
+            if missing or self._clock.monotonic() - pending.since > _SETTLING_S:
+                self._shop.spool.waiting(job, [*missing, *unsettled])
+            if missing:
+                self._give_up_late(pending, missing)
             return None
         try:
             for found in founds:
                 beside = [PurePosixPath(one.file).name for one in taken]
                 source = sources.take(self._settings, found, job.folder, beside)
                 taken.append(source)
-                if found.path.is_relative_to(self._settings.inbox_dir):
+                if found.base == self._settings.inbox_dir:
                     self._used[found.path] = source.sha256
         except (FileNotFoundError, BlockingIOError):
             # It went, or is written to, between the look and the copy.
@@ -211,15 +238,13 @@ class Preparer:
         except FileNotFoundError:
             return False
 
-    def _wait(self, job: Job, missing: list[str]) -> None:
-        """Let the job wait, up to `source_timeout_s` from its drop."""
-        self._shop.spool.waiting(job, missing)
-        since = job.ledger.queued_at
-        waited = (self._shop.clock.now() - since).total_seconds() if since else 0.0
-        if waited > self._settings.inbox.source_timeout_s:
-            text = f"{', '.join(missing)} did not come within {self._settings.inbox.source_timeout_s:.0f} s"
+    def _give_up_late(self, pending: _Pending, missing: list[str]) -> None:
+        """End the job once a picture has not come for `source_timeout_s`; one that is being written is waited for."""
+        limit = self._settings.inbox.source_timeout_s
+        if (self._clock.now() - pending.asked_at).total_seconds() > limit:
+            text = f"{', '.join(missing)} did not come within {limit:.0f} s"
             failure = Failure(code="missing-picture", message=text, hint="drop the picture, then resume the job")
-            run.end(self._shop, job, State.FAILED, failure)
+            run.end(self._shop, pending.job, State.FAILED, failure)
 
     def _plan(self, pending: _Pending, pictures: list[Source]) -> Plan:
         name = pending.job.name
@@ -230,8 +255,7 @@ class Preparer:
 
     def _lane(self, job: Job) -> LaneDefaults:
         """Return the defaults of the job's lane, folder by folder from the inbox down."""
-        lane = job.ledger.origin.lane if job.ledger.origin else ""
-        return read_lane_chain(self._settings.inbox_dir, lane)
+        return lanes.read(self._settings.inbox_dir, _lane_of(job))
 
     def _release_lanes(self) -> None:
         """Let go on what a lane held, once its folder.toml does not say so any more."""
@@ -241,6 +265,21 @@ class Preparer:
                     if not self._lane(job).hold:
                         self._shop.spool.released(job)
                         self._shop.line.add(job)
+
+    def _remember_used(self) -> None:
+        """Know again, after a restart, what the jobs that are on their way have taken."""
+        if self._settings.inbox.sources != "remove-after":
+            return
+        for job in list(self._shop.spool.live.values()):
+            plan = self._shop.spool.plan_if_any(job)
+            paths = set()
+            for source in plan.sources if plan else ():
+                with suppress(HotfolderError, OSError):
+                    found = sources.find(self._settings, Wish(role=source.role, name=source.name), _lane_of(job))
+                    if found is not None and found.base == self._settings.inbox_dir:
+                        paths.add(found.path)
+                        self._used[found.path] = source.sha256
+            job.pictures = frozenset(paths) if plan else None
 
     def _remove_used(self) -> None:
         """With `sources = "remove-after"`, remove a picture once every job that named it has ended."""
@@ -273,49 +312,29 @@ class Preparer:
         run.job_log(job).warning("rejected", problems=[str(problem) for problem in error.problems])
 
 
-def read_lane_chain(inbox: Path, lane: str) -> LaneDefaults:
-    """Return what folder.toml says in the inbox and in every folder down to `lane`; the inner one wins.
-
-    Raises:
-        Rejected: a folder.toml is wrong; the message names it.
-    """
-    keys: dict[str, object] = {}
-    result = jobfile.NO_DEFAULTS
-    folder = inbox
-    for part in ("", *PurePosixPath(lane).parts):
-        folder = folder / part
-        file = folder / "folder.toml"
-        try:
-            document = tomltext.parse(file.read_bytes())
-            own = jobfile.read_lane(document, names.shown(str(file.relative_to(inbox))))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except Rejected as error:
-            where = names.shown(str(file.relative_to(inbox)))
-            raise Rejected(
-                [Problem(code=one.code, message=f"{where}: {one}", hint=one.hint) for one in error.problems]
-            ) from error
-        keys |= own.keys
-        result = LaneDefaults(keys=keys, file=own.file, picture_jobs=own.picture_jobs, hold=own.hold or result.hold)
-    return result
+def _lane_of(job: Job) -> str:
+    return job.ledger.origin.lane if job.ledger.origin else ""
 
 
 def put_rejected(inbox: Path, job: Job, error: Rejected) -> None:
     """Write NAME.rejected.toml beside the drop; one that somebody edited is never overwritten."""
     data = (job.folder / JOB_FILE).read_bytes()
-    lane = job.ledger.origin.lane if job.ledger.origin else ""
-    folder = inbox / lane
+    folder = inbox / _lane_of(job)
     text = tomltext.annotate(data, error.problems)
+    marked = text if text == data else _signed(text)
     for number in range(1, 1000):
         path = folder / (f"{job.stem}.rejected.toml" if number == 1 else f"{job.stem}-{number}.rejected.toml")
-        marked = text if text == data else _signed(text)
         try:
-            if not _is_ours(path.read_bytes()):
-                continue
+            stands = foreign.read(path, 2 * tomltext.MAX_OWN_BYTES)
         except FileNotFoundError:
-            pass
-        durable.write(path, marked)
-        durable.sync_folder(folder)
+            stands = b""
+        except OSError:
+            continue  # somebody else's, whatever it is
+        if not stands or _is_ours(stands):
+            durable.write(path, marked)
+            durable.sync_folder(folder)
+        elif stands != marked:
+            continue
         return
 
 

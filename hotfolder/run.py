@@ -5,7 +5,6 @@ that owns it; `keep` runs the rest beside it and puts the picture on disk; then,
 whether the whole job has ended. A cell that is stopped without being cancelled is ready again.
 """
 
-import errno
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,9 +14,9 @@ from typing import Final
 import structlog
 from PIL import Image
 
-from hotfolder import gallery, outputs, pages, record, sources
+from hotfolder import durable, gallery, names, outputs, pages, record, sources
 from hotfolder.clock import Clock
-from hotfolder.engine import BrokenDevice, Engine, JobStopped
+from hotfolder.engine import Engine, JobStopped
 from hotfolder.errors import HotfolderError, JobError
 from hotfolder.gallery import Gallery
 from hotfolder.journal import Failure, Output, State, StopReason
@@ -32,8 +31,10 @@ from hotfolder.thumbs import Thumbs
 #: Deaths of the process on one candidate after which it is given up: with evidence, and without any.
 MAX_BLAMED: Final = 2
 MAX_UNEXPLAINED: Final = 20
-#: Not the job's fault: the cell is made again once there is room.
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: Why the line is closed: lifted by the daemon, when there is room.
+DISK_FULL: Final = "disk full"
+#: A job whose journal cannot be written is tried again after so long; meanwhile the others go on.
+ASIDE_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +51,10 @@ class Shop:
     stopping: Callable[[], bool]
     #: Seconds a picture takes, by model key; for what is said about the time left.
     pace: dict[str, float] = field(default_factory=dict)
+    #: Jobs whose journal could not be written, by name, and since when.
+    aside: dict[str, float] = field(default_factory=dict)
     #: How the jobs that ended in this process ended.
     results: Counter[State] = field(default_factory=Counter)
-    #: The same of all jobs that stand.
-    ended_counts: Counter[State] = field(default_factory=Counter)
     versions: Mapping[str, str] = field(default_factory=record.versions)
 
 
@@ -114,16 +115,9 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         assert work.written is not None  # noqa: S101 - the last stage of every plan writes
         written = work.written
     except Exception as error:  # noqa: BLE001 - whatever happened, the row must come to an end
-        if job.gone:
-            _let_go(shop, cell)
-        elif isinstance(error, OSError) and error.errno in _NO_ROOM:
-            shop.line.close("disk full")
-            give_back(shop, cell)
-        else:
-            fail(shop, cell, error, stage="export")
+        _discard_half(job, cell.candidate)
+        fail(shop, cell, error, stage="export")
         return
-    if work.made is not None:
-        shop.thumbs.keep(job.folder / written.file, work.made.image)
     output = Output(
         candidate=cell.candidate,
         file=written.file,
@@ -132,10 +126,16 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         pixels_sha256=written.pixels_sha256,
         seconds=round(seconds, 3),
     )
-    shop.spool.done(job, output)
-    for text in work.made.notices if work.made else ():
-        if text not in job.ledger.notices:
-            shop.spool.notice(job, text)
+    try:
+        for text in work.made.notices if work.made else ():
+            if text not in job.ledger.notices:
+                shop.spool.notice(job, text)
+        shop.spool.done(job, output)
+    except OSError as error:
+        _wait_for_disk(shop, cell, error)
+        return
+    if work.made is not None:
+        shop.thumbs.keep(job.folder / written.file, work.made.image)
     shop.pace[job.model_key] = (
         seconds if job.model_key not in shop.pace else 0.7 * shop.pace[job.model_key] + 0.3 * seconds
     )
@@ -152,7 +152,12 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
 def begin(shop: Shop, cell: Cell) -> None:
     """Note that a job runs, at its first cell."""
     if cell.job.ledger.state is State.QUEUED:
-        shop.spool.started(cell.job)
+        try:
+            shop.spool.started(cell.job)
+        except OSError as error:
+            # The next cell says so; this one goes on, perhaps there is room by the time it is made.
+            job_log(cell.job).warning("start_not_noted", error=names.shown(str(error)))
+            return
         job_log(cell.job).info(
             "run_start", run_id=shop.spool.run_id, plan=cell.job.ledger.plan_sha256, attempt=cell.job.ledger.attempt
         )
@@ -172,38 +177,82 @@ def give_back(shop: Shop, cell: Cell) -> None:
     shop.line.put_back(cell)
     if cell.job.stop is StopReason.CANCEL:
         conclude(shop, cell.job)
-    elif cell.job.ledger.held is None:
+    elif cell.job.ledger.held is None and cell.job.name not in shop.aside:
         shop.line.add(cell.job)
 
 
 def fail(shop: Shop, cell: Cell, error: BaseException, *, stage: str = "generate") -> None:
     """End a row that cannot be finished; the others go on."""
-    if isinstance(error, BrokenDevice):
-        raise error
-    plan = shop.spool.plan(cell.job)
+    job = cell.job
+    if isinstance(error, OSError) and shop.spool.check_folder(job) and _will_pass(shop, error):
+        _wait_for_disk(shop, cell, error)
+        return
+    plan = shop.spool.plan_if_any(job)
     failure = failure_of(
         error,
         stage=stage,
-        stage_index=plan.stages.index(stage) + 1,
+        stage_index=plan.stages.index(stage) + 1 if plan else None,
         candidate=cell.candidate,
-        item=plan.item_of(cell.candidate),
+        item=plan.item_of(cell.candidate) if plan else None,
     )
-    job_log(cell.job).error(
-        "candidate_failed", candidate=cell.candidate, code=failure.code, message=failure.message, exc_info=_bug(error)
-    )
-    shop.spool.failed(cell.job, failure)
-    _let_go(shop, cell)
+    if not job.gone:
+        job_log(job).error(
+            "candidate_failed",
+            candidate=cell.candidate,
+            code=failure.code,
+            message=failure.message,
+            exc_info=_bug(error),
+        )
+    try:
+        shop.spool.failed(job, failure)
+    except OSError as unwritten:
+        _wait_for_disk(shop, cell, unwritten)
+    else:
+        _let_go(shop, cell)
+
+
+def _will_pass(shop: Shop, error: OSError) -> bool:
+    """Whether it is the disk's fault, not the job's: full, or away."""
+    return error.errno in durable.NO_ROOM or not shop.spool.outputs_stand
+
+
+def _wait_for_disk(shop: Shop, cell: Cell, error: OSError) -> None:
+    """Make a cell ready again, but not at once: on a full disk none starts, else none of its job."""
+    job = cell.job
+    job_log(job).warning("not_kept", candidate=cell.candidate, error=names.shown(str(error)))
+    if error.errno in durable.NO_ROOM:
+        shop.line.close(DISK_FULL)
+        give_back(shop, cell)
+        return
+    shop.line.remove(job)
+    shop.line.put_back(cell)
+    shop.aside[job.name] = shop.clock.monotonic()
+    conclude(shop, job)
+
+
+def try_again(shop: Shop) -> None:
+    """Take up what the disk did not take: ends and statuses that were not written, jobs that were set aside."""
+    for ended in shop.spool.catch_up():
+        let_go_of_ended(shop, ended)
+    now = shop.clock.monotonic()
+    for name in [name for name, since in shop.aside.items() if now - since >= ASIDE_S]:
+        del shop.aside[name]
+        job = shop.spool.live.get(name)
+        if job is not None and job.ledger.held is None and not job.ledger.ended:
+            shop.line.add(job)
+            conclude(shop, job)
 
 
 def conclude(shop: Shop, job: Job) -> None:
     """End the job if nothing of it is left to do."""
     with job.lock:
-        if job.in_flight or job.ledger.ended:
+        if job.ledger.ended:
             return
         if job.gone or job.ledger.cancelled:
-            end(shop, job, State.CANCELLED)
+            if not job.in_flight:
+                end(shop, job, State.CANCELLED)
             return
-        if job.todo or not job.ledger.plan_sha256:
+        if shop.line.has_cells(job) or not job.ledger.plan_sha256:
             return
         ledger = job.ledger
         if not ledger.failed:
@@ -220,32 +269,45 @@ def end(shop: Shop, job: Job, state: State, error: Failure | None = None) -> Non
     job.todo.clear()
     shop.spool.ended(job, state, error)
     let_go_of_ended(shop, job)
-    took = (
-        round((job.ledger.finished_at - job.ledger.started_at).total_seconds(), 3)
-        if job.ledger.finished_at and job.ledger.started_at
-        else None
-    )
-    job_log(job).info(
-        "run_end", state=state.value, done=len(job.ledger.done), failed=len(job.ledger.failed), seconds=took
-    )
 
 
 def let_go_of_ended(shop: Shop, job: Job) -> None:
-    """Put an ended job into the history and forget it; also for one that a crash left between the two."""
-    if not job.gone:
-        plan = shop.spool.plan(job) if job.ledger.plan_sha256 else None
-        with suppress(OSError):
-            pages.write_job(job, plan, shop.thumbs, shop.clock.now())
-        shop.gallery.add(gallery.ended(job.name, job.ledger, plan))
-        shop.ended_counts[job.ledger.state] += 1
-    shop.results[job.ledger.state] += 1
-    shop.spool.forget(job)
+    """Put an ended job into the history and forget it; also for one that a crash left between the two.
+
+    One whose end is not on disk yet is let go of later.
+    """
+    ledger = job.ledger
+    with job.lock:
+        if not shop.spool.settled(job):
+            return
+        if not job.gone:
+            _show_ended(shop, job)
+        shop.results[ledger.state if ledger.ended else State.CANCELLED] += 1
+        shop.spool.forget(job)
+    took = (ledger.finished_at - ledger.started_at).total_seconds() if ledger.finished_at and ledger.started_at else 0.0
+    job_log(job).info(
+        "run_end", state=ledger.state.value, done=len(ledger.done), failed=len(ledger.failed), seconds=round(took, 3)
+    )
+
+
+def _show_ended(shop: Shop, job: Job) -> None:
+    """Write its pages and its row of the history: views, which can be made again."""
+    plan = shop.spool.plan_if_any(job)
+    views: tuple[Callable[[], None], ...] = (
+        lambda: pages.write_job(job, plan, shop.thumbs, shop.clock.now()),
+        lambda: shop.gallery.add(gallery.ended(job.name, job.ledger, plan)),
+    )
+    for write in views:
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - the job has ended, whatever there is to see of it
+            job_log(job).warning("not_shown", error=str(error), exc_info=_bug(error))
 
 
 def adopt_finished(shop: Shop, job: Job) -> None:
     """Take in the pictures that a process before finished but could not note any more."""
     plan = shop.spool.plan(job)
-    for candidate in [number for number in job.todo if (job.folder / f"{stem(job.name, number)}.png.toml").exists()]:
+    for candidate in list(job.todo):
         try:
             written = outputs.find(job.folder, stem(job.name, candidate))
         except JobError as error:
@@ -253,17 +315,27 @@ def adopt_finished(shop: Shop, job: Job) -> None:
             job_log(job).warning("unfinished_picture", candidate=candidate, why=error.message)
             outputs.discard(job.folder, stem(job.name, candidate))
             continue
-        if written is not None:
-            job.todo.remove(candidate)
-            output = Output(
-                candidate=candidate,
-                file=written.file,
-                seed=plan.seed_of(candidate),
-                sha256=written.sha256,
-                pixels_sha256=written.pixels_sha256,
-                seconds=written.seconds,
-            )
-            shop.spool.done(job, output)
+        if written is None:
+            _discard_half(job, candidate)
+            continue
+        output = Output(
+            candidate=candidate,
+            file=written.file,
+            seed=plan.seed_of(candidate),
+            sha256=written.sha256,
+            pixels_sha256=written.pixels_sha256,
+            seconds=written.seconds,
+        )
+        shop.spool.done(job, output)
+        job.todo.remove(candidate)
+
+
+def _discard_half(job: Job, candidate: int) -> None:
+    """Remove a picture that has no sidecar: a crash or a full disk came between the two."""
+    picture = job.folder / f"{stem(job.name, candidate)}.png"
+    with suppress(OSError):
+        if not picture.with_name(f"{picture.name}.toml").exists():
+            durable.remove(picture)
 
 
 def give_up_on_deadly(shop: Shop, job: Job) -> None:
@@ -281,9 +353,9 @@ def give_up_on_deadly(shop: Shop, job: Job) -> None:
             stage_index=1,
             candidate=candidate,
         )
-        with job.lock:
-            job.todo = type(job.todo)(number for number in job.todo if number != candidate)
         shop.spool.failed(job, failure)
+        with suppress(ValueError):
+            job.todo.remove(candidate)
 
 
 def failure_of(
@@ -299,7 +371,7 @@ def failure_of(
         case HotfolderError():
             code, message, hint = error.code, error.message, error.hint
         case OSError():
-            where = f": {error.filename}" if error.filename else ""
+            where = f": {names.shown(str(error.filename))}" if error.filename else ""
             code, message, hint = (
                 "cannot-write",
                 f"{error.strerror or error}{where}",
@@ -324,7 +396,7 @@ def _bug(error: BaseException) -> BaseException | None:
 
 
 def _let_go(shop: Shop, cell: Cell) -> None:
-    cell.job.in_flight.discard(cell.candidate)
+    shop.line.let_go(cell)
     conclude(shop, cell.job)
 
 

@@ -6,13 +6,12 @@ Start-up, lost events, rescans and drops are one code path.
 import functools
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
-from hotfolder import names
+from hotfolder import foreign, lanes, names, schedules
 from hotfolder.clock import Clock
 from hotfolder.names import ControlName, Ignored, JobName, LaneFile, PauseAll, PictureName
 from hotfolder.settings import InboxSettings
@@ -21,10 +20,11 @@ from hotfolder.spool import Seen
 from hotfolder.tomltext import MAX_JOB_BYTES, MAX_OWN_BYTES
 from hotfolder.watch import Hints
 
-SCHEDULED: Final = "scheduled"
 MAX_LANE_DEPTH: Final = 3
 _LOCAL_SETTLE_S, _NETWORK_SETTLE_S = 0.3, 5.0
 _LOCAL_SCAN_S, _NETWORK_SCAN_S = 1.0, 3.0
+#: What takes longer than this to become whole is shown.
+_SLOW_S: Final = 5.0
 
 _meaning = functools.lru_cache(maxsize=1 << 16)(names.meaning)
 
@@ -81,6 +81,12 @@ class _Look:
     taken: frozenset[Path]
     #: Files whose settling is remembered.
     at: set[Path] = field(default_factory=set)
+    #: Lanes whose folder.toml is not whole.
+    unsure: set[str] = field(default_factory=set)
+
+    def is_unsure(self, lane: str) -> bool:
+        """Whether a folder.toml that counts for this lane is not whole."""
+        return bool(self.unsure) and any(PurePosixPath(lane).is_relative_to(one) for one in self.unsure)
 
 
 class Scanner:
@@ -109,45 +115,66 @@ class Scanner:
         moved_in, closed = self._hints.take()
         look = _Look(scan=result, moved_in=moved_in, closed=closed, taken=taken)
         try:
-            for folder, lane in self._folders(self._inbox, "", result):
-                for entry in _entries(folder):
-                    self._look(entry, lane, look)
-        except FileNotFoundError:
+            self._look_into(self._inbox, "", look)
+        except OSError:
             # Gone, not empty: what is known stays known.
-            result.gone = not self._inbox.is_dir()
-            return result
+            self._hints.keep(moved_in, closed)
+            return Scan(gone=True)
         self._settler.forget_all_but(look.at)
-        self._hints.keep(moved_in & look.at, closed & look.at)
+        # The next file under the name of one that is taken now is another file.
+        waiting = look.at - {one.seen.path for one in result.ready}
+        self._hints.keep(moved_in & waiting, closed & waiting)
         result.ready.sort(key=lambda one: (one.seen.mtime_ns, one.seen.path.name))
         return result
 
-    def _folders(self, folder: Path, lane: str, result: Scan) -> Iterator[tuple[Path, str]]:
-        """Yield the inbox and every lane below it."""
-        result.lanes.append(lane)
-        yield folder, lane
-        for entry in _entries(folder):
-            below = f"{lane}/{entry.name}" if lane else entry.name
-            if not entry.is_dir(follow_symlinks=False):
-                continue
-            shown = names.shown(below)
-            if entry.name.startswith((".", "@", "~", "#")) or entry.name.lower() == "$recycle.bin":
-                continue
-            if entry.name.lower().endswith(".toml"):
-                result.ignored[shown] = "a folder with the name of a job file"
-            elif below.count("/") >= MAX_LANE_DEPTH:
-                result.ignored[shown] = f"lanes are at most {MAX_LANE_DEPTH} folders deep"
-            else:
-                with suppress(FileNotFoundError, PermissionError):
-                    yield from self._folders(Path(entry.path), below, result)
+    def _look_into(self, folder: Path, lane: str, look: _Look) -> None:
+        """Look at a folder and at every lane below it.
 
-    def _look(self, entry: os.DirEntry[str], lane: str, look: _Look) -> None:
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        with os.scandir(folder) as found:
+            entries = list(found)
+        look.scan.lanes.append(lane)
+        if any(entry.name == lanes.FILE_NAME for entry in entries):
+            self._look_at_defaults(folder / lanes.FILE_NAME, lane, look)
+        for entry in entries:
+            below = f"{lane}/{entry.name}" if lane else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                self._look_at_lane(entry, below, look)
+            else:
+                self._look(entry, lane, names.shown(below), look)
+
+    def _look_at_lane(self, entry: os.DirEntry[str], lane: str, look: _Look) -> None:
+        if entry.name.startswith((".", "@", "~", "#")) or entry.name.lower() == "$recycle.bin":
+            return
+        if entry.name.lower().endswith(".toml"):
+            why = "a folder with the name of a job file"
+        elif lane.count("/") >= MAX_LANE_DEPTH:
+            why = f"lanes are at most {MAX_LANE_DEPTH} folders deep"
+        else:
+            try:
+                self._look_into(Path(entry.path), lane, look)
+            except (FileNotFoundError, NotADirectoryError):
+                return  # it went just now
+            except OSError as error:
+                why = f"cannot be read: {error.strerror or error}"
+            else:
+                return
+        look.scan.ignored[names.shown(lane)] = why
+
+    def _look_at_defaults(self, path: Path, lane: str, look: _Look) -> None:
+        """While folder.toml is being written, the jobs it is for wait: half of it would mean something else."""
+        with suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and not self._whole(path, found, look):
+                look.unsure.add(lane)
+
+    def _look(self, entry: os.DirEntry[str], lane: str, shown: str, look: _Look) -> None:
         """Look at one name, and as little as can be at what lies behind it."""
         means = _meaning(entry.name)
-        if entry.is_dir(follow_symlinks=False):
-            return
-        shown = names.shown(f"{lane}/{entry.name}" if lane else entry.name)
         if isinstance(means, Ignored):
-            if means.why and not (lane == SCHEDULED and entry.name.endswith(".status.toml")):
+            if means.why and not (lane == schedules.FOLDER and entry.name.endswith(".status.toml")):
                 look.scan.ignored[shown] = means.why
             return
         if isinstance(means, PictureName) and lane not in self.picture_lanes:
@@ -156,8 +183,8 @@ class Scanner:
         path = Path(entry.path)
         try:
             found = path.lstat()
-        except FileNotFoundError:
-            return
+        except OSError:
+            return  # it went just now
         if not stat.S_ISREG(found.st_mode):
             look.scan.ignored[shown] = f"{_kind(found.st_mode)}, not a regular file"
             return
@@ -179,71 +206,64 @@ class Scanner:
                     look.scan.ignored[shown] = (
                         "a job already; it could not be removed, look at the rights of its folder"
                     )
+                elif lane == schedules.FOLDER or lane.startswith(f"{schedules.FOLDER}/"):
+                    if isinstance(means, JobName) and self._whole(path, found, look):
+                        look.scan.scheduled.append(_seen(path, found))
+                elif self._whole(path, found, look) and not look.is_unsure(lane):
+                    self._take_in(means, lane, _seen(path, found), shown, look)
                 else:
-                    self._take_in(means, path, lane, found, look)
+                    self._wait(means, path, shown, look)
 
     def _whole(self, path: Path, found: os.stat_result, look: _Look) -> bool:
         look.at.add(path)
         return self._settler.ready(path, found, moved_in=path in look.moved_in, closed=path in look.closed)
 
-    def _take_in(self, means: JobName | PictureName, path: Path, lane: str, found: os.stat_result, look: _Look) -> None:
+    def _take_in(self, means: JobName | PictureName, lane: str, seen: Seen, shown: str, look: _Look) -> None:
         """Read a job file, or see a picture that is one."""
-        whole = self._whole(path, found, look)
-        if lane == SCHEDULED or lane.startswith(f"{SCHEDULED}/"):
-            if whole and isinstance(means, JobName):
-                look.scan.scheduled.append(_seen(path, found))
+        if isinstance(means, PictureName):
+            look.scan.unadmitted.add(means.name)
+            look.scan.ready.append(Ready(seen=seen, name=means.name, lane=lane, data=None))
+            return
+        if seen.size > MAX_OWN_BYTES:
+            limits = f"a job file has at most {MAX_JOB_BYTES}, a plan {MAX_OWN_BYTES}"
+            look.scan.ignored[shown] = f"{seen.size} bytes; {limits}"
+            return
+        try:
+            data = read(seen)
+        except OSError as error:
+            look.scan.ignored[shown] = f"cannot be read: {error.strerror or error}"
+            return
+        torn = data is not None and not data.endswith(b"\n") and seen.path not in look.moved_in
+        if data is None or (torn and self._settler.wait_again(seen.path)):
+            self._wait(means, seen.path, shown, look)
             return
         look.scan.unadmitted.add(means.name)
-        if not whole:
-            look.scan.unsettled += 1
-        elif isinstance(means, PictureName):
-            look.scan.ready.append(Ready(seen=_seen(path, found), name=means.name, lane=lane, data=None))
-        else:
-            self._read(means, path, lane, look)
+        look.scan.ready.append(Ready(seen=seen, name=means.name, lane=lane, data=data))
 
-    def _read(self, means: JobName, path: Path, lane: str, look: _Look) -> None:
-        try:
-            seen, data = read(path)
-        except OSError as error:
-            why = f"cannot be read: {error.strerror or error}"
-        else:
-            torn = not data.endswith(b"\n") and path not in look.moved_in
-            if seen is None or (torn and self._settler.wait_again(path)):
-                look.scan.unsettled += 1
-                return
-            if len(data) <= MAX_OWN_BYTES:
-                look.scan.ready.append(Ready(seen=seen, name=means.name, lane=lane, data=data))
-                return
-            why = f"{seen.size} bytes; a job file has at most {MAX_JOB_BYTES}, a plan {MAX_OWN_BYTES}"
-        look.scan.unadmitted.discard(means.name)
-        look.scan.ignored[names.shown(str(path.relative_to(self._inbox)))] = why
+    def _wait(self, means: JobName | PictureName, path: Path, shown: str, look: _Look) -> None:
+        """It is not whole yet; where that takes long, say so."""
+        look.scan.unadmitted.add(means.name)
+        look.scan.unsettled += 1
+        if self._settler.known_for_s(path) > _SLOW_S:
+            look.scan.ignored[shown] = "still being written; taken once it is whole"
 
 
-def read(path: Path) -> tuple[Seen | None, bytes]:
-    """Read a file once; None for `Seen` if it changed meanwhile.
+def read(seen: Seen) -> bytes | None:
+    """Read a file once; None where it is not what was seen, before and after.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise OSError("not a regular file")
-        data = file.read(MAX_OWN_BYTES + 1)
-        after = os.fstat(descriptor)
-    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-    whole = same and len(data) == min(after.st_size, MAX_OWN_BYTES + 1)
-    return (_seen(path, after) if whole else None), data
+    with foreign.open_file(seen.path) as file:
+        before = os.fstat(file.fileno())
+        data = file.read(seen.size + 1)
+        after = os.fstat(file.fileno())
+    same = _seen(seen.path, before) == seen == _seen(seen.path, after)
+    return data if same and len(data) == seen.size else None
 
 
 def _seen(path: Path, found: os.stat_result) -> Seen:
     return Seen(path=path, size=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino)
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return list(entries)
 
 
 def _kind(mode: int) -> str:

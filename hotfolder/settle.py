@@ -4,7 +4,8 @@ Never told from the file's own times: clocks differ, and copies keep old ones.
 """
 
 import os
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,7 +44,8 @@ Signature = tuple[int, int, int]
 @dataclass(kw_only=True)
 class _Known:
     signature: Signature
-    #: When it was first seen like this, by our own clock.
+    #: When it was first seen, and first seen like this, by our own clock.
+    first: float
     since: float
     #: It has no final newline and waits once more.
     torn: bool = False
@@ -71,7 +73,8 @@ class Settler:
         signature = (found.st_size, found.st_mtime_ns, found.st_ino)
         known = self._known.get(path)
         if known is None or known.signature != signature:
-            known = self._known[path] = _Known(signature=signature, since=now)
+            first = known.first if known is not None and known.signature[2] == found.st_ino else now
+            known = self._known[path] = _Known(signature=signature, first=first, since=now)
         writer = (
             lease.look(path) if self._local and (moved_in or now - known.since >= self._settle_s) else Writer.UNKNOWN
         )
@@ -97,22 +100,23 @@ class Settler:
         for path in self._known.keys() - paths:
             del self._known[path]
 
-    def __contains__(self, path: Path) -> bool:
-        """Whether the file is known already."""
-        return path in self._known
+    def known_for_s(self, path: Path) -> float:
+        """Return for how many seconds a file has been there, whatever was written to it meanwhile."""
+        return self._clock.monotonic() - self._known[path].first
 
 
-def mount_type(path: Path, read: Callable[[], str] = lambda: Path("/proc/self/mountinfo").read_text()) -> str:
+def mount_type(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
     """Return the type of the file system that `path` lies on, "" where it cannot be told."""
     best, kind = "", ""
     try:
-        lines = read().splitlines()
+        # Not splitlines: a mount point may hold what Unicode takes for the end of a line.
+        lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n").split("\n")
     except OSError:
         return ""
     where = str(path.resolve())
     for line in lines:
         before, _, after = line.partition(" - ")
-        point = before.split()[4].replace("\\040", " ")
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), before.split(" ")[4])
         inside = where == point or where.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, after.split()[0]

@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
@@ -11,27 +12,16 @@ from typing import BinaryIO, Final
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hotfolder import durable, names
+from hotfolder import durable, foreign, names
 from hotfolder.errors import JobError
 from hotfolder.plan import Plan, Source, Wish
 from hotfolder.settings import Settings
 from hotfolder.spool import SOURCES, file_sha256
 
 #: What is read; vector and document formats are not pictures.
-FORMATS: Final = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _BLOCK: Final = 1 << 20
-#: What Pillow raises for a picture that is broken, whatever the format.
-_BROKEN: Final = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-)
+_MAX_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +30,8 @@ class Found:
 
     wish: Wish
     path: Path
+    #: The folder above it from which on nothing on the way is a link.
+    base: Path
 
 
 def find(settings: Settings, wish: Wish, lane: str) -> Found | None:
@@ -52,9 +44,12 @@ def find(settings: Settings, wish: Wish, lane: str) -> Found | None:
     """
     name = check_name(settings, wish)
     if name.is_absolute():
-        return _at(Path("/"), name.relative_to("/"), wish)
+        # `check_name` has seen that there is one.
+        base = next(root for root in settings.inbox.allowed_roots if name.is_relative_to(root))
+        return _at(base, name.relative_to(base), wish)
     if wish.sha256 is not None:
-        places = [(settings.workspace, name), (settings.inbox_dir, PurePosixPath(name.name))]
+        base = settings.outputs_dir if name.parts[0] == "outputs" else settings.inbox_dir
+        places = [(base, PurePosixPath(*name.parts[1:])), (settings.inbox_dir, PurePosixPath(name.name))]
     else:
         places = [(settings.inbox_dir, PurePosixPath(lane) / name), (settings.inbox_dir, name)]
     for base, below in places:
@@ -71,18 +66,18 @@ def check_name(settings: Settings, wish: Wish) -> PurePosixPath:
         JobError: `forbidden-path`.
     """
     name = PurePosixPath(wish.name)
-    if "\0" in wish.name or ".." in name.parts or wish.name in {"", "."}:
+    if "\0" in wish.name or ".." in name.parts or not name.name:
         raise _forbidden(wish, "a name beside the job file is accepted, without ..")
     if wish.name.startswith("@"):
         raise _forbidden(wish, "pictures of other jobs cannot be named; copy the picture into the inbox")
-    if name.is_absolute():
-        roots = [PurePosixPath(root) for root in settings.inbox.allowed_roots]
-        if not any(name.is_relative_to(root) for root in roots):
-            raise _forbidden(
-                wish,
-                "a name beside the job file is accepted, or a path below an allowed_roots folder of hotfolder.toml",
-            )
-    if wish.sha256 is not None and name.parts[0] not in {"outputs", "jobs_inbox"}:
+    if name.is_absolute() and not any(
+        name.is_relative_to(root) and name != root for root in map(PurePosixPath, settings.inbox.allowed_roots)
+    ):
+        raise _forbidden(
+            wish,
+            "a name beside the job file is accepted, or a path below an allowed_roots folder of hotfolder.toml",
+        )
+    if wish.sha256 is not None and (len(name.parts) == 1 or name.parts[0] not in {"outputs", "jobs_inbox"}):
         raise _forbidden(wish, "a plan takes pictures from outputs/ and jobs_inbox/")
     return name
 
@@ -102,15 +97,19 @@ def take(settings: Settings, found: Found, folder: Path, beside_them: Collection
     target = folder / SOURCES / (f"{wish.role}_{name}" if name in beside_them else name)
     target.parent.mkdir(exist_ok=True)
     beside = target.with_name(f".{target.name}.tmp")
-    sha256 = _copy(found, beside, settings.inbox.max_picture_mb)
-    if wish.sha256 is not None and sha256 != wish.sha256:
-        raise JobError(
-            "changed-file",
-            f"{names.shown(wish.name)} is not the picture that the plan was made with",
-            "drop the job file instead",
-        )
-    width, height = check(beside, wish.name, settings.inbox.max_megapixels)
-    beside.replace(target)
+    try:
+        sha256 = _copy(found, beside, settings.inbox.max_picture_mb)
+        if wish.sha256 is not None and sha256 != wish.sha256:
+            raise JobError(
+                "changed-file",
+                f"{names.shown(wish.name)} is not the picture that the plan was made with",
+                "drop the job file instead",
+            )
+        width, height = check(beside, wish.name, settings.inbox.max_megapixels)
+        beside.replace(target)
+    except BaseException:
+        durable.remove(beside)
+        raise
     durable.sync_folder(target.parent)
     file = f"{folder.parent.name}/{folder.name}/{SOURCES}/{target.name}"
     return Source(role=wish.role, name=wish.name, file=file, sha256=sha256, width=width, height=height)
@@ -138,12 +137,7 @@ def check(path: Path, name: str, max_megapixels: int) -> tuple[int, int]:
         if image.width * image.height > max_megapixels * 1_000_000:
             found = f"{image.width}x{image.height} pixels; at most {max_megapixels} million are accepted"
             raise _bad(name, found, "make it smaller, or raise max_megapixels of hotfolder.toml")
-        try:
-            image.load()
-        except _BROKEN as error:
-            raise _bad(name, f"it cannot be decoded to the end: {error}", "save it again, or copy it again") from error
-        turned = image.getexif().get(0x0112, 1) in {5, 6, 7, 8}
-        return (image.height, image.width) if turned else (image.width, image.height)
+        return _decode(image, name).size
 
 
 def load(folder: Path, plan: Plan, *, force: bool = False) -> dict[str, Image.Image]:
@@ -166,23 +160,34 @@ def load(folder: Path, plan: Plan, *, force: bool = False) -> dict[str, Image.Im
                 "put it back, or resume with force = true",
             )
         with _open(path, source.name) as image:
-            pictures[source.role] = upright(image, mask=source.role == "mask")
+            pictures[source.role] = _decode(image, source.name, mask=source.role == "mask")
     return pictures
 
 
 def upright(image: Image.Image, *, mask: bool = False) -> Image.Image:
     """Return a picture as it is shown: EXIF-rotated, 8 bit, transparency over white (of a mask: over black)."""
     image.load()
-    image = ImageOps.exif_transpose(image)
+    # Where the EXIF part alone is broken, the picture is shown as it stands.
+    with suppress(Exception):
+        image = ImageOps.exif_transpose(image)
     if image.mode in {"I", "I;16", "I;16B", "F"}:
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I") else 1.0
-        image = Image.fromarray(np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8))
+        image = _in_8_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "black" if mask else "white")
         image = Image.alpha_composite(ground, image)
     return image.convert("L" if mask else "RGB")
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale what has more; in place, since a large picture fills the memory quickly."""
+    top = 65535.0 if image.mode.startswith("I") else 1.0
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False)
+    np.clip(values, 0.0, top, out=values)
+    values *= 255.0 / top
+    values += 0.5
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def check_sizes(pictures: Sequence[Source]) -> None:
@@ -207,6 +212,8 @@ def _at(base: Path, below: PurePosixPath, wish: Wish) -> Found | None:
             found = path.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError:
+            return None  # as good as not there, until somebody mends its rights
         except OSError as error:
             raise _forbidden(wish, f"{error.strerror}") from error
         if stat.S_ISLNK(found.st_mode):
@@ -214,24 +221,21 @@ def _at(base: Path, below: PurePosixPath, wish: Wish) -> Found | None:
         last = index == len(below.parts) - 1
         if last and not stat.S_ISREG(found.st_mode):
             raise _forbidden(wish, "a regular file is accepted")
-    return Found(wish=wish, path=path)
+    return Found(wish=wish, path=path, base=base)
 
 
 def _copy(found: Found, target: Path, max_mb: int) -> str:
     """Copy and hash; a file that changes meanwhile is refused. The copy is flushed."""
     name = found.wish.name
-    descriptor = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as given, target.open("wb") as copy:
+    with foreign.open_file(found.path, found.base) as given, target.open("wb") as copy:
         before = os.fstat(given.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            raise _forbidden(found.wish, "a regular file is accepted")
         if before.st_size > max_mb * 1_000_000:
             raise _bad(
                 name,
                 f"{before.st_size / 1e6:.0f} MB; at most {max_mb} are accepted",
                 "max_picture_mb of hotfolder.toml sets this",
             )
-        sha256 = _pump(given, copy)
+        sha256 = _pump(given, copy, before.st_size)
         after = os.fstat(given.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise BlockingIOError(f"{name} is being written")
@@ -240,9 +244,11 @@ def _copy(found: Found, target: Path, max_mb: int) -> str:
     return sha256
 
 
-def _pump(given: BinaryIO, copy: BinaryIO) -> str:
+def _pump(given: BinaryIO, copy: BinaryIO, size: int) -> str:
+    """Copy no more than `size` bytes: who keeps writing would keep us copying."""
     hasher = hashlib.sha256()
-    while block := given.read(_BLOCK):
+    while block := given.read(min(_BLOCK, size)):
+        size -= len(block)
         hasher.update(block)
         copy.write(block)
     return hasher.hexdigest()
@@ -255,8 +261,23 @@ def _open(path: Path, name: str) -> Image.Image:
         return Image.open(path, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise _bad(name, "it is no picture that can be read", f"accepted are {', '.join(FORMATS)}") from error
-    except _BROKEN as error:
-        raise _bad(name, f"it cannot be read: {error}", "save it again, or copy it again") from error
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _decode(image: Image.Image, name: str, *, mask: bool = False) -> Image.Image:
+    try:
+        return upright(image, mask=mask)
+    except Exception as error:
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> Exception:
+    """Say what a decoder raised: anything, where the picture is broken; but a disk that fails has a number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    what = names.shown(str(error))[:_MAX_SHOWN] or type(error).__name__
+    return _bad(name, f"it cannot be decoded to the end: {what}", "save it again, or copy it again")
 
 
 def _forbidden(wish: Wish, hint: str) -> JobError:

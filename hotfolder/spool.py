@@ -1,10 +1,12 @@
 """A job's folder on disk: admit, journal, status, recover. The only writer of job state.
 
 Admission, in this order, so that a crash at any point loses nothing and doubles nothing: the folder is built whole
-under a hidden name and flushed; a live marker is set; the folder gets its name; the source is taken away; the journal
-says `admitted`.
+under a hidden name and flushed; a live marker is set; the folder gets its name; the source loses its name; the journal
+says `admitted`; the source is removed. It keeps a name of its job's own until then, so that whatever lies under its
+old name by then is a new drop, be it the same to the byte.
 """
 
+import errno
 import functools
 import hashlib
 import os
@@ -22,8 +24,8 @@ import structlog
 
 from hotfolder import durable, journal, lease, names, status
 from hotfolder.clock import Clock, Moment
-from hotfolder.errors import Problem
-from hotfolder.journal import Event, Failure, Ledger, Origin, Output, State, StopReason
+from hotfolder.errors import JobError, Problem
+from hotfolder.journal import ENDS, Event, Failure, Ledger, Origin, Output, State, StopReason
 from hotfolder.plan import Plan, digest
 from hotfolder.settings import Settings
 from hotfolder.status import Progress
@@ -31,6 +33,12 @@ from hotfolder.status import Progress
 JOB_FILE: Final = "job.toml"
 PLAN_FILE: Final = "plan.toml"
 SOURCES: Final = "sources"
+#: Ends that `.resume` can leave.
+RESUMABLE: Final = frozenset({State.FAILED, State.CANCELLED, State.PARTIAL})
+#: A folder that is being built has a dot before its name, and this behind.
+_NEW: Final = ".new"
+#: What file systems without hard links answer.
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +95,12 @@ class Job:
     priority: int = 0
     #: The pictures of the inbox that it names, by path; None until its text was read.
     pictures: frozenset[Path] | None = None
+    #: What made it, as it lay in the inbox; None where nothing is to be taken away.
+    seen: Seen | None = None
+    #: The line that ends it, while the disk does not take it.
+    ending: Mapping[str, Any] | None = None
+    #: Its status file says less than its journal: it could not be written.
+    stale: bool = False
 
     @property
     def name(self) -> str:
@@ -110,8 +124,16 @@ class Spool:
         self.mode = mode
         self.live: dict[str, Job] = {}
         self._outputs = settings.outputs_dir
+        #: (st_dev, st_ino) of outputs/: what is missing from another folder is not gone.
+        self._identity = (0, 0)
         self._markers = settings.cache_dir / "live"
         self._takes: dict[str, int] = {}
+        #: Jobs whose source could not be taken away, live or ended.
+        self._pending: dict[str, Job] = {}
+        #: Jobs whose end or status the disk did not take.
+        self._behind: dict[str, Job] = {}
+        #: File below the inbox -> what was said about why it is no job yet.
+        self._not_admitted: dict[str, str] = {}
         self._seq = 0
         self._first = 0
         self._lock = threading.RLock()
@@ -124,97 +146,166 @@ class Spool:
         A drop that cannot be built (a full disk, a picture that went away) stays in the inbox and is logged; it is met
         again at the next scan.
         """
-        jobs: list[tuple[Drop, Job]] = []
+        jobs = self._name(list(self._build_each(drops)))
+        try:
+            if jobs:
+                durable.sync_folder(self._outputs)
+        except OSError as error:
+            # They stand, but perhaps not for good: until they do, the sources stay.
+            _log.warning("not_flushed", folder=str(self._outputs), error=str(error))
+            self._pending |= {job.name: job for job in jobs}
+        else:
+            self._take_away(jobs)
+        return jobs
+
+    def _build_each(self, drops: Sequence[Drop]) -> Iterator[Job]:
         for drop in drops:
             try:
-                jobs.append((drop, self._build(drop)))
+                yield self._build(drop)
+                self._not_admitted.pop(drop.file, None)
             except OSError as error:
-                _log.warning("not_admitted", file=names.shown(drop.file), error=str(error))
-        if not jobs:
-            return []
-        self._mark(job.name for _, job in jobs)
-        for _, job in jobs:
-            self._name(job)
-        durable.sync_folder(self._outputs)
-        with self._lock:
-            self.live |= {job.name: job for _, job in jobs}
-        self._take_away(jobs)
-        return [job for _, job in jobs]
+                self._warn_not_admitted(drop.file, error)
+                if error.errno in durable.NO_ROOM:
+                    return
+
+    def _warn_not_admitted(self, file: str, error: OSError) -> None:
+        """Say it once: what is not admitted is met again at every scan."""
+        if self._not_admitted.get(file) != str(error):
+            _log.warning("not_admitted", file=names.shown(file), error=names.shown(str(error)))
+        self._not_admitted[file] = str(error)
 
     def _build(self, drop: Drop) -> Job:
         """Build `.mug_take01.new/`: the text, the first line of the journal, a status."""
         take = self._next_take(drop.name)
         folder = self._outputs / names.take_folder(drop.name, take)
-        hidden = self._outputs / f".{folder.name}.new"
-        shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir()
-        sha256 = self._copy_trigger(drop, hidden) if drop.picture else digest(drop.data)
-        with self._lock:
+        hidden = _new(folder)
+        try:
+            hidden.mkdir()
+            sha256 = self._copy_trigger(drop, hidden) if drop.picture else digest(drop.data)
             self._seq += 1
-            self._takes[drop.name] = take
-        origin = Origin(
-            file=drop.file,
-            size=drop.seen.size if drop.seen else len(drop.data),
-            mtime_ns=drop.seen.mtime_ns if drop.seen else 0,
-            sha256=sha256,
-            via=drop.via,
-            lane=drop.lane,
-            scheduled_for=str(drop.scheduled_for) if drop.scheduled_for else None,
-        )
-        first = journal.line(Event.PENDING, self.clock.now(), seq=self._seq, mode=self.mode, origin=asdict(origin))
-        ledger = Ledger()
-        ledger.apply(first)
-        durable.create(hidden / JOB_FILE, drop.data)
-        durable.create(hidden / journal.FILE_NAME, journal.encode(first))
-        durable.create(hidden / status.FILE_NAME, status.job_status(folder.name, ledger, None))
-        durable.sync_folder(hidden)
-        return Job(folder=folder, stem=drop.name, take=take, ledger=ledger)
+            origin = Origin(
+                file=drop.file,
+                size=drop.seen.size if drop.seen else len(drop.data),
+                mtime_ns=drop.seen.mtime_ns if drop.seen else 0,
+                sha256=sha256,
+                via=drop.via,
+                lane=drop.lane,
+                scheduled_for=str(drop.scheduled_for) if drop.scheduled_for else None,
+            )
+            first = journal.line(Event.PENDING, self.clock.now(), seq=self._seq, mode=self.mode, origin=asdict(origin))
+            ledger = Ledger()
+            ledger.apply(first)
+            durable.create(hidden / JOB_FILE, drop.data)
+            durable.create(hidden / journal.FILE_NAME, journal.encode(first))
+            # Not flushed: a view, written again at every start.
+            durable.create(hidden / status.FILE_NAME, status.job_status(folder.name, ledger, None), sync=False)
+            durable.sync_folder(hidden)
+            identity = _identity(hidden.lstat())
+        except OSError:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        self._takes[drop.name] = take
+        return Job(folder=folder, stem=drop.name, take=take, ledger=ledger, identity=identity, seen=drop.seen)
 
     def _copy_trigger(self, drop: Drop, hidden: Path) -> str:
+        """Copy the picture that is the trigger; return its sha256.
+
+        Raises:
+            OSError: it is not the one that was seen any more; the next scan looks at it anew.
+        """
+        assert drop.picture is not None  # noqa: S101 - the caller's condition, for the type checker
         sources = hidden / SOURCES
         sources.mkdir()
-        assert drop.picture is not None  # noqa: S101 - the caller's condition, for the type checker
         name = names.make_safe(drop.picture.name)
         hasher = hashlib.sha256()
-        with drop.picture.open("rb") as given, (sources / name).open("wb") as copy:
+        descriptor = os.open(drop.picture, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as given, (sources / name).open("wb") as copy:
             while block := given.read(1 << 20):
                 hasher.update(block)
                 copy.write(block)
             copy.flush()
             os.fsync(copy.fileno())
+            if drop.seen is not None and not _is_seen(os.fstat(descriptor), drop.seen):
+                raise BlockingIOError(errno.EAGAIN, "written to while it was copied", str(drop.picture))
         durable.sync_folder(sources)
         return hasher.hexdigest()
 
-    def _name(self, job: Job) -> None:
-        hidden = self._outputs / f".{job.name}.new"
-        hidden.rename(job.folder)
-        found = job.folder.lstat()
-        job.identity = (found.st_dev, found.st_ino)
+    def _name(self, built: Sequence[Job]) -> list[Job]:
+        """Mark the jobs as live and give their folders their names; from then on they stand."""
+        jobs = []
+        try:
+            if built:
+                self._mark(job.name for job in built)
+        except OSError as error:
+            for job in built:
+                self._unbuild(job, error)
+            return []
+        for job in built:
+            try:
+                _new(job.folder).rename(job.folder)
+            except OSError as error:
+                self._unbuild(job, error)
+                continue
+            with self._lock:
+                self.live[job.name] = job
+            jobs.append(job)
+        return jobs
 
-    def _take_away(self, jobs: Sequence[tuple[Drop, Job]]) -> None:
+    def _unbuild(self, job: Job, error: OSError) -> None:
+        """Its folder cannot get its name: the drop stays where it is."""
+        assert job.ledger.origin is not None  # noqa: S101 - the first line of every journal has it
+        self._warn_not_admitted(job.ledger.origin.file, error)
+        shutil.rmtree(_new(job.folder), ignore_errors=True)
+        with suppress(OSError):
+            durable.remove(self._markers / job.name)
+
+    def _take_away(self, jobs: Sequence[Job]) -> None:
         """Remove the sources from the inbox; one that we may not remove leaves its job `pending`."""
-        folders = set()
-        for drop, job in jobs:
-            if drop.seen is None or take_away(drop.seen):
-                job.ledger.admitted = True
-                if drop.seen is not None:
-                    folders.add(drop.seen.path.parent)
+        claimed, folders = [], set()
+        for job in jobs:
+            if job.seen is None:
+                claimed.append(job)
+            elif claim(job.seen, _claimed(job.seen.path, job)):
+                claimed.append(job)
+                folders.add(job.seen.path.parent)
+            else:
+                self._pending[job.name] = job
         for folder in folders:
             with suppress(OSError):
                 durable.sync_folder(folder)
-        for _, job in jobs:
-            if job.ledger.admitted:
-                # No flush: should it be lost, the next start finds the job pending and its source gone.
-                self._write(job, journal.line(Event.ADMITTED, self.clock.now()), sync=False, show=False)
+        for job in claimed:
+            self._admitted(job)
+
+    def _admitted(self, job: Job) -> None:
+        """The source has lost its name: note that, then remove it."""
+        try:
+            # No flush: should it be lost, the next start finds the job pending and its source gone.
+            self._write(job, journal.line(Event.ADMITTED, self.clock.now()), sync=False, show=False)
+            if job.seen is not None:
+                durable.remove(_claimed(job.seen.path, job))
+        except OSError as error:
+            _log.warning("source_not_removed", job=job.name, error=names.shown(str(error)))
+        if not job.ledger.admitted and not job.gone:
+            self._pending[job.name] = job
+            return
+        self._pending.pop(job.name, None)
+        with self._lock:
+            if job.name not in self.live:
+                durable.remove(self._markers / job.name)
 
     def _next_take(self, stem: str) -> int:
+        """Return one more than the highest take that stands, or is being built."""
         highest = self._takes.get(stem, 0)
-        if highest and not (self._outputs / names.take_folder(stem, highest)).exists():
+        if highest and not self._is_taken(stem, highest):
             found = (names.split_take(entry) for entry in os.listdir(self._outputs))
             highest = max((take for name, take in filter(None, found) if name == stem), default=0)
-        while (self._outputs / names.take_folder(stem, highest + 1)).exists():
+        while self._is_taken(stem, highest + 1):
             highest += 1
         return highest + 1
+
+    def _is_taken(self, stem: str, take: int) -> bool:
+        folder = self._outputs / names.take_folder(stem, take)
+        return os.path.lexists(folder) or _new(folder).exists()
 
     # --- what happens to a job, each said by one line of its journal ---
 
@@ -222,11 +313,10 @@ class Spool:
         """Write plan.toml: every choice is made, the job is in the line unless it is held."""
         data = plan.dump()
         with job.lock:
-            if job.gone:
-                return
+            if job.gone or job.ledger.ended or job.ending:
+                return  # cancelled while its pictures were copied
             durable.write(job.folder / PLAN_FILE, data)
             durable.sync_folder(job.folder)
-            self._plan.cache_clear()
             self._write(
                 job, journal.line(Event.PLANNED, self.clock.now(), sha256=digest(data), notices=list(plan.notices))
             )
@@ -234,8 +324,9 @@ class Spool:
 
     def waiting(self, job: Job, pictures: Sequence[str]) -> None:
         """A picture that the job names is not there yet."""
-        if job.ledger.waiting_for != tuple(pictures):
-            self._write(job, journal.line(Event.WAITING, self.clock.now(), pictures=list(pictures)))
+        with job.lock:
+            if job.ledger.waiting_for != tuple(pictures) and not job.ledger.ended:
+                self._write(job, journal.line(Event.WAITING, self.clock.now(), pictures=list(pictures)))
 
     def started(self, job: Job) -> None:
         """The first cell of the job in this process begins, or the first after it was held."""
@@ -291,38 +382,85 @@ class Spool:
         self._write(job, journal.line(Event.NOTICE, self.clock.now(), text=text))
 
     def ended(self, job: Job, state: State, error: Failure | None = None, problems: Iterable[Problem] = ()) -> None:
-        """The job ends in `state`; durable when this returns, so that its live marker may go."""
+        """The job ends in `state`.
+
+        Where the disk does not take that, it is noted by `catch_up` as soon as it does; `settled` tells.
+        """
         with job.lock:
-            if job.ledger.ended:
+            if job.ledger.ended or job.ending:
                 return
             rows = [{key: value for key, value in asdict(problem).items() if value} for problem in problems]
-            line = journal.line(
+            job.ending = journal.line(
                 Event.ENDED, self.clock.now(), state=state.value, error=asdict(error) if error else None, problems=rows
             )
-            self._write(job, line, sync_status=True)
+            self._end(job)
+
+    def _end(self, job: Job) -> None:
+        assert job.ending is not None  # noqa: S101 - set by the caller
+        try:
+            self._write(job, job.ending, sync_status=True)
+        except OSError as error:
+            self._behind[job.name] = job
+            _log.warning("end_not_written", job=job.name, error=names.shown(str(error)))
+        else:
+            job.ending = None
+
+    def catch_up(self) -> list[Job]:
+        """Write again what the disk did not take; return the jobs whose end is durable by now."""
+        caught = []
+        for job in list(self._behind.values()):
+            with job.lock:
+                if job.ending is not None:
+                    self._end(job)
+                if job.stale:
+                    with suppress(OSError):
+                        self.show(job, sync=job.ledger.ended)
+                if job.gone or (job.ending is None and not job.stale):
+                    self._behind.pop(job.name, None)
+                    if job.ledger.ended:
+                        caught.append(job)
+        return caught
+
+    def settled(self, job: Job) -> bool:
+        """Whether the end of a job is on disk, and readable, so that it may be let go of; once."""
+        with self._lock:
+            is_live = self.live.get(job.name) is job
+        return is_live and (job.gone or (job.ledger.ended and job.ending is None and not job.stale))
 
     def forget(self, job: Job) -> None:
-        """Let go of a job that has ended."""
+        """Let go of a job that has ended. One whose source still lies in the inbox keeps its marker."""
         with self._lock:
-            self.live.pop(job.name, None)
-        durable.remove(self._markers / job.name)
+            if self.live.get(job.name) is not job:
+                return
+            del self.live[job.name]
+            if job.name not in self._pending:
+                with suppress(OSError):
+                    durable.remove(self._markers / job.name)
 
     def reopen(self, name: str, *, force: bool) -> Job | None:
         """Take up an ended job again; None where there is nothing to go on with."""
-        folder = self._outputs / name
         split = names.split_take(name)
-        if split is None or not folder.is_dir():
-            return None
-        self._mark([name])
-        job = self._load(folder, *split)
-        if job is None or job.ledger.state not in {State.FAILED, State.CANCELLED, State.PARTIAL}:
-            durable.remove(self._markers / name)
+        if split is None:
             return None
         with self._lock:
+            before = self.live.get(name)
+            if before is not None and not before.ledger.ended:
+                return None
+            job = self._load_or_none(name)
+            if job is None or job.ledger.state not in RESUMABLE:
+                return None
+            try:
+                sha256 = job.ledger.plan_sha256
+                plan = self._plan(job.folder / PLAN_FILE, sha256, force or job.ledger.force) if sha256 else None
+            except JobError as error:
+                self.notice(job, f"resume: {error.message}")
+                return None
+            self._mark([name])
+            # From here on whoever still lets go of the job that ended finds that it is another one's.
             self.live[name] = job
         self._write(job, journal.line(Event.RESUMED, self.clock.now(), force=force))
-        if job.ledger.plan_sha256:
-            self._lay_out(job, self.plan(job))
+        if plan is not None:
+            self._lay_out(job, plan)
         return job
 
     def newest(self, stem: str) -> Iterator[str]:
@@ -334,8 +472,9 @@ class Spool:
 
     def ledger_of(self, name: str) -> Ledger | None:
         """Read the journal of any job, live or ended; None where there is none."""
-        if name in self.live:
-            return self.live[name].ledger
+        job = self.live.get(name)
+        if job is not None:
+            return job.ledger
         try:
             return journal.read(self._outputs / name)
         except OSError:
@@ -343,31 +482,53 @@ class Spool:
 
     def answer(self, name: str, text: str) -> None:
         """Put a notice on any job, live or ended."""
-        job = self.live.get(name)
-        split = names.split_take(name)
-        if job is None and split is not None:
-            job = self._load(self._outputs / name, *split)
+        job = self.live.get(name) or self._load_or_none(name)
         if job is not None:
             self.notice(job, text)
 
     def plan(self, job: Job) -> Plan:
-        """Return the plan of a job that has one."""
-        return self._plan(job.folder / PLAN_FILE, job.ledger.plan_sha256)
+        """Return the plan of a job that has one.
 
-    @functools.lru_cache(maxsize=16)  # noqa: B019 - a spool lives as long as its process
-    def _plan(self, path: Path, sha256: str | None) -> Plan:  # noqa: ARG002 - the hash is the key
-        return Plan.load(path.read_bytes())
+        Raises:
+            JobError: `changed-file`: plan.toml is not as it was written.
+        """
+        return self._plan(job.folder / PLAN_FILE, job.ledger.plan_sha256, job.ledger.force)
+
+    def plan_if_any(self, job: Job) -> Plan | None:
+        """Return the plan of a job, for what only shows it; None where it has none that can be read."""
+        with suppress(JobError, OSError):
+            return self.plan(job) if job.ledger.plan_sha256 else None
+        return None
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - a spool lives as long as its process
+    def _plan(self, path: Path, sha256: str | None, force: bool) -> Plan:  # noqa: FBT001 - part of the key
+        hint = "put it back as it was, or drop job.toml again"
+        try:
+            data = path.read_bytes()
+            if digest(data) != sha256 and not force:
+                raise JobError("changed-file", f"{path.name} is not the one that was written", hint)
+            return Plan.load(data)
+        except (FileNotFoundError, ValueError) as error:
+            raise JobError("changed-file", f"{path.name} cannot be read any more", hint) from error
 
     def show(self, job: Job, *, sync: bool = False) -> None:
-        """Write the job's status file from what is known now."""
+        """Write the job's status file from what is known now.
+
+        Raises:
+            OSError: it cannot be written; `catch_up` tries again.
+        """
         with job.lock:
             if job.gone:
                 return
-            plan = self.plan(job) if job.ledger.plan_sha256 else None
+            data = status.job_status(job.name, job.ledger, self.plan_if_any(job), job.progress)
             try:
-                status.write(job.folder, status.job_status(job.name, job.ledger, plan, job.progress), sync=sync)
-            except FileNotFoundError:
-                self._lost(job)
+                status.write(job.folder, data, sync=sync)
+                job.stale = False
+            except OSError:
+                if self.check_folder(job):
+                    job.stale = True
+                    self._behind[job.name] = job
+                    raise
 
     # --- after a crash ---
 
@@ -376,11 +537,13 @@ class Spool:
 
         Costs what is live; only where the markers themselves are missing is all of outputs/ read.
         """
+        self._identity = _identity(self._outputs.stat())
+        # Markers speak of one outputs/: while another disk, or none, is mounted there, they stay.
+        self._markers = self.settings.cache_dir / "live" / f"{os.statvfs(self._outputs).f_fsid:x}-{self._identity[1]:x}"
         for entry in os.scandir(self._outputs):
-            split = names.split_take(entry.name)
-            if entry.name.startswith(".") and entry.name.endswith(".new"):
+            if entry.name.startswith(".") and entry.name.endswith(_NEW) and names.split_take(entry.name[: -len(_NEW)]):
                 shutil.rmtree(entry.path, ignore_errors=True)
-            elif split is not None and entry.is_dir(follow_symlinks=False):
+            elif (split := names.split_take(entry.name)) is not None and entry.is_dir(follow_symlinks=False):
                 self._takes[split[0]] = max(split[1], self._takes.get(split[0], 0))
         if not self._markers.is_dir():
             self._make_markers()
@@ -396,52 +559,69 @@ class Spool:
 
     def _make_markers(self) -> None:
         """The markers are a cache: made again from every journal."""
-        beside = self._markers.with_name("live.new")
+        beside = self._markers.with_suffix(".new")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         for entry in os.scandir(self._outputs):
-            if names.split_take(entry.name) is None or not entry.is_dir(follow_symlinks=False):
-                continue
-            with suppress(OSError):
-                if not journal.read(Path(entry.path)).ended:
-                    (beside / entry.name).touch()
+            if names.split_take(entry.name) and entry.is_dir(follow_symlinks=False) and _is_live(Path(entry.path)):
+                (beside / entry.name).touch()
         durable.sync_folder(beside)
         beside.rename(self._markers)
         durable.sync_folder(self._markers.parent)
 
     def _mark(self, live: Iterable[str]) -> None:
+        if not self._markers.is_dir():
+            self._make_markers()
         for name in live:
             (self._markers / name).touch()
         durable.sync_folder(self._markers)
 
     def _load_live(self, name: str) -> Job | None:
-        split = names.split_take(name)
-        job = self._load(self._outputs / name, *split) if split else None
-        if job is None:
-            durable.remove(self._markers / name)
-        return job
-
-    def _load(self, folder: Path, stem: str, take: int) -> Job | None:
-        """Read a job from its folder; None where there is none."""
         try:
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode):
-                return None
-            if not (folder / journal.FILE_NAME).exists() and not self._remake_journal(folder):
-                return None
+            return self._load(name)
+        except (FileNotFoundError, NotADirectoryError):
+            durable.remove(self._markers / name)
+        except OSError as error:
+            # Perhaps it can be read the next time: the marker stays.
+            _log.warning("job_unreadable", job=names.shown(name), error=names.shown(str(error)))
+        return None
+
+    def _load_or_none(self, name: str) -> Job | None:
+        try:
+            return self._load(name)
+        except OSError as error:
+            _log.warning("job_unreadable", job=names.shown(name), error=names.shown(str(error)))
+            return None
+
+    def _load(self, name: str) -> Job:
+        """Read a job from its folder.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: it cannot be read.
+        """
+        split, folder = names.split_take(name), self._outputs / name
+        found = folder.lstat()
+        if split is None or not stat.S_ISDIR(found.st_mode):
+            raise FileNotFoundError(errno.ENOENT, "no folder of a job", str(folder))
+        try:
             journal.mend(folder)
             ledger = journal.read(folder)
-        except OSError as error:
-            _log.warning("job_unreadable", job=names.shown(folder.name), error=str(error))
-            return None
-        return Job(folder=folder, stem=stem, take=take, ledger=ledger, identity=(found.st_dev, found.st_ino))
+        except FileNotFoundError:
+            ledger = Ledger()
+        if ledger.origin is None:
+            self._remake_journal(folder)
+            ledger = journal.read(folder)
+        stem, take = split
+        return Job(folder=folder, stem=stem, take=take, ledger=ledger, identity=_identity(found))
 
-    def _remake_journal(self, folder: Path) -> bool:
-        """Make a lost journal again from job.toml, plan.toml and, later, the sidecars."""
-        try:
-            data = (folder / JOB_FILE).read_bytes()
-        except OSError:
-            return False
+    def _remake_journal(self, folder: Path) -> None:
+        """Make a lost journal again from job.toml, plan.toml, what is left of it and, later, the sidecars.
+
+        Raises:
+            FileNotFoundError: there is no job.toml either.
+        """
+        data = (folder / JOB_FILE).read_bytes()
         now = self.clock.now()
         origin = Origin(file=f"{folder.name}.toml", size=len(data), mtime_ns=0, sha256=digest(data))
         lines = [
@@ -452,71 +632,93 @@ class Spool:
             plan = (folder / PLAN_FILE).read_bytes()
             Plan.load(plan)
             lines.append(journal.line(Event.PLANNED, now, sha256=digest(plan), notices=[]))
+        if status.read_state(folder) is State.CANCELLED:
+            lines.append(journal.line(Event.CANCEL, now))
         lines.append(
             journal.line(Event.NOTICE, now, text="the journal was lost and made again from what is in the folder")
         )
-        durable.write(folder / journal.FILE_NAME, journal.encode(*lines))
+        left = b""
+        with suppress(FileNotFoundError):
+            left = (folder / journal.FILE_NAME).read_bytes()
+        durable.write(folder / journal.FILE_NAME, journal.encode(*lines) + left)
         durable.sync_folder(folder)
-        return True
 
     def _settle(self, job: Job) -> None:
-        """Bring a job that a process left behind into order: source, leftovers, state."""
-        if not job.ledger.admitted:
-            self._finish_admission(job)
-        if job.ledger.ended:
-            self.show(job, sync=True)
-            return
-        for left in job.folder.glob(".*.tmp"):
-            durable.remove(left)
+        """Bring a job that a process left behind into order: source, leftovers, state.
+
+        What cannot be written now, on a full disk say, changes nothing in what goes on.
+        """
+        try:
+            for left in (*job.folder.glob(".*.tmp"), *(job.folder / SOURCES).glob(".*.tmp")):
+                durable.remove(left)
+            self._find_source(job)
+        except OSError as error:
+            _log.warning("not_tidied", job=job.name, error=names.shown(str(error)))
         if job.ledger.state is State.RUNNING:
             job.ledger.state = State.QUEUED
-        if job.ledger.plan_sha256:
-            self._lay_out(job, self.plan(job))
         if job.ledger.cancelled:
             job.stop = StopReason.CANCEL
-        self.show(job)
+        if job.ledger.plan_sha256 and not job.ledger.ended:
+            try:
+                self._lay_out(job, self.plan(job))
+            except (JobError, OSError) as error:
+                code, hint = (error.code, error.hint) if isinstance(error, JobError) else ("cannot-write", "")
+                self.ended(job, State.FAILED, Failure(code=code, message=str(error), hint=hint))
+        with suppress(OSError):
+            self.show(job, sync=job.ledger.ended)
 
-    def _finish_admission(self, job: Job) -> None:
-        """Its source may still lie in the inbox: taken away if it is the same, to the byte."""
+    def _find_source(self, job: Job) -> None:
+        """Look for what made a job under its own name and the one it has while it is taken away; compared to the byte.
+
+        A job that is not `pending` has nothing under its own name any more: what lies there is a new drop.
+        """
         origin = job.ledger.origin
-        if origin is None:
+        if origin is None or origin.scheduled_for is not None:
+            if not job.ledger.admitted:
+                self._admitted(job)
             return
         path = self.settings.inbox_dir / origin.file
-        hidden = hidden_name(path)
-        for candidate in (path, hidden):
-            try:
-                found = candidate.lstat()
-                same = stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (
-                    origin.size,
-                    origin.mtime_ns,
-                )
-                same = same and file_sha256(candidate) == origin.sha256
-                if same:
-                    candidate.unlink()
-                    durable.sync_folder(candidate.parent)
-                elif candidate == hidden:
-                    put_back(hidden, path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                _log.warning("source_not_removed", job=job.name, file=origin.file, error=str(error))
+        claimed = _claimed(path, job)
+        if job.ledger.admitted:
+            durable.remove(claimed)
+            return
+        where = claimed if os.path.lexists(claimed) else path
+        inode = 0
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = where.lstat()
+            same = stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (origin.size, origin.mtime_ns)
+            if same and file_sha256(where) == origin.sha256:
+                inode = found.st_ino
+        job.seen = Seen(path=path, size=origin.size, mtime_ns=origin.mtime_ns, inode=inode)
+        self._finish_admission(job)
+
+    def _finish_admission(self, job: Job) -> None:
+        """Take the source of a `pending` job away, if it still is what it was."""
+        try:
+            if job.seen is not None and not _claim_again(job.seen, _claimed(job.seen.path, job)):
+                self._pending[job.name] = job
                 return
-        self._write(job, journal.line(Event.ADMITTED, self.clock.now()))
+        except OSError as error:
+            if job.name not in self._pending:
+                _log.warning("source_not_removed", job=job.name, error=names.shown(str(error)))
+            self._pending[job.name] = job
+            return
+        self._admitted(job)
 
     def retry_pending(self) -> None:
         """Try again to take away the sources that could not be."""
-        for job in list(self.live.values()):
-            if not job.ledger.admitted:
-                self._finish_admission(job)
+        pending = list(self._pending.values())
+        try:
+            if pending:
+                durable.sync_folder(self._outputs)
+        except OSError:
+            return
+        for job in pending:
+            self._finish_admission(job)
 
     def pending_sources(self) -> Mapping[str, Job]:
         """Return the sources that lie in the inbox though their job is admitted, by path below the inbox."""
-        with self._lock:
-            return {
-                job.ledger.origin.file: job
-                for job in self.live.values()
-                if not job.ledger.admitted and job.ledger.origin
-            }
+        return {job.ledger.origin.file: job for job in list(self._pending.values()) if job.ledger.origin}
 
     # --- writing ---
 
@@ -533,18 +735,26 @@ class Spool:
     def _write(
         self, job: Job, line: Mapping[str, Any], *, sync: bool = True, show: bool = True, sync_status: bool = False
     ) -> None:
-        """Write a line, take it in, and show what it changes."""
+        """Write a line, take it in, and show what it changes.
+
+        Raises:
+            OSError: the line could not be written: what it says has not happened.
+        """
         with job.lock:
             if job.gone:
                 return
             try:
-                durable.append(job.folder / journal.FILE_NAME, journal.encode(line), sync=sync)
+                journal.append(job.folder, line, sync=sync)
             except FileNotFoundError:
-                self._lost(job)
-                return
+                if not self.check_folder(job):
+                    return
+                self._remake_journal(job.folder)
+                journal.append(job.folder, line, sync=sync)
             job.ledger.apply(line)
             if show:
-                self.show(job, sync=sync_status)
+                # The line stands; its status is written again by `catch_up`.
+                with suppress(OSError):
+                    self.show(job, sync=sync_status)
 
     def _lost(self, job: Job) -> None:
         """Its folder was deleted or moved away: that cancels it."""
@@ -553,42 +763,102 @@ class Spool:
         job.gone, job.stop = True, StopReason.CANCEL
 
     def check_folder(self, job: Job) -> bool:
-        """Return whether the job's folder still is where it was; if not, the job is cancelled."""
+        """Return whether the job's folder still is where it was; if not, the job is cancelled.
+
+        While outputs/ itself is not there, or another disk is mounted over it, nothing is known to be gone.
+        """
         try:
-            found = job.folder.lstat()
-        except FileNotFoundError:
-            self._lost(job)
+            if _identity(job.folder.lstat()) == job.identity:
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return True
+        if not self.outputs_stand:
+            return True
+        self._lost(job)
+        return False
+
+    @property
+    def outputs_stand(self) -> bool:
+        """Whether outputs/ still is the folder that was recovered from."""
+        try:
+            return _identity(self._outputs.stat()) == self._identity
+        except OSError:
             return False
-        if (found.st_dev, found.st_ino) != job.identity:
-            self._lost(job)
-            return False
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _is_live(folder: Path) -> bool:
+    """Whether a job may have to go on: where it cannot be told, it may."""
+    try:
+        return not journal.read(folder).ended
+    except FileNotFoundError:
+        return (folder / JOB_FILE).exists() and status.read_state(folder) not in ENDS
+    except OSError:
         return True
 
 
-def take_away(seen: Seen) -> bool:
-    """Remove a file from the inbox if it is still the one that was read; return whether it is gone.
+def _new(folder: Path) -> Path:
+    """Return where the folder of a job is built."""
+    return folder.with_name(f".{folder.name}{_NEW}")
 
-    It is renamed first: from then on nobody can open it by its name, so that what is looked at is what is removed. A
-    file that somebody writes to meanwhile gets its name back: it is the next drop.
+
+def _claimed(path: Path, job: Job) -> Path:
+    """Return where the source of a job lies between losing its name and being gone."""
+    return path.with_name(f".hotfolder-{job.name}.taking")
+
+
+def _is_seen(found: os.stat_result, seen: Seen) -> bool:
+    return (found.st_size, found.st_mtime_ns, found.st_ino) == (seen.size, seen.mtime_ns, seen.inode)
+
+
+def _claim_again(seen: Seen, hidden: Path) -> bool:
+    """Claim a source where an earlier attempt, or process, may have stopped half-way.
+
+    Raises:
+        OSError: not now.
     """
-    hidden = hidden_name(seen.path)
+    if os.path.lexists(hidden):
+        if not _is_seen(hidden.lstat(), seen):
+            put_back(hidden, seen.path)
+        return True
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if _is_seen(seen.path.lstat(), seen):
+            return claim(seen, hidden)
+    return True
+
+
+def claim(seen: Seen, hidden: Path) -> bool:
+    """Take a file's name away if it is still the one that was read; return whether that is dealt with.
+
+    It is looked at after it was renamed: nobody can open it by its name any more. A file that somebody writes to
+    meanwhile gets its name back: it is the next drop.
+    """
     try:
         seen.path.rename(hidden)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    try:
-        found = hidden.lstat()
-        same = (found.st_size, found.st_mtime_ns, found.st_ino) == (seen.size, seen.mtime_ns, seen.inode)
-        if same and lease.look(hidden) is not lease.Writer.BUSY:
-            hidden.unlink()
-        else:
+        if not _is_seen(hidden.lstat(), seen) or lease.look(hidden) is lease.Writer.BUSY:
             put_back(hidden, seen.path)
     except FileNotFoundError:
         return True
     except OSError as error:
-        _log.warning("source_not_removed", file=names.shown(seen.path.name), error=str(error))
+        _log.warning("source_not_removed", file=names.shown(seen.path.name), error=names.shown(str(error)))
+        return False
+    return True
+
+
+def take_away(seen: Seen) -> bool:
+    """Remove a file from the inbox if it is still the one that was read; return whether it is gone from its name."""
+    hidden = hidden_name(seen.path)
+    if not claim(seen, hidden):
+        return False
+    try:
+        durable.remove(hidden)
+    except OSError as error:
+        _log.warning("source_not_removed", file=names.shown(seen.path.name), error=names.shown(str(error)))
         return False
     return True
 
@@ -601,9 +871,15 @@ def put_back(hidden: Path, path: Path) -> None:
     for number in range(1, 1000):
         name = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:
+            # A rename would overwrite.
             os.link(hidden, name)
         except FileExistsError:
             continue
+        except OSError as error:
+            if error.errno not in _NO_LINKS or os.path.lexists(name):
+                raise
+            hidden.rename(name)
+            return
         hidden.unlink()
         return
 

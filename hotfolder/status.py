@@ -1,5 +1,6 @@
 """What status files say: a job's own, and the daemon at a glance. Views, made again from journals at any time."""
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,9 @@ def job_status(name: str, ledger: Ledger, plan: Plan | None, progress: Progress 
     if plan is not None:
         table["stages"] = _stages(plan, ledger)
     if ledger.problems:
-        table["problems"] = list(ledger.problems)
+        table["problems"] = [{key: _plain(value) for key, value in problem.items()} for problem in ledger.problems]
     if ledger.notices:
-        table["notices"] = [{"text": text} for text in dict.fromkeys(ledger.notices)]
+        table["notices"] = [{"text": _plain(text)} for text in dict.fromkeys(ledger.notices)]
     if ledger.ended:
         table |= _results(ledger)
     return tomltext.dump(table)
@@ -76,6 +77,14 @@ def job_status(name: str, ledger: Ledger, plan: Plan | None, progress: Progress 
 def write(folder: Path, data: bytes, *, sync: bool) -> None:
     """Replace a status file whole."""
     durable.write(folder / FILE_NAME, data, sync=sync)
+
+
+def read_state(folder: Path) -> State | None:
+    """Return the state that the status file of a job's folder tells; None where it cannot be read."""
+    try:
+        return State(tomllib.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["state"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _origin(ledger: Ledger) -> dict[str, Any]:
@@ -92,7 +101,12 @@ def _origin(ledger: Ledger) -> dict[str, Any]:
 
 
 def _error(failure: Failure) -> dict[str, Any]:
-    return {key: value for key, value in vars(failure).items() if value not in (None, "")}
+    return {key: _plain(value) for key, value in vars(failure).items() if value not in (None, "")}
+
+
+def _plain(value: object) -> object:
+    """Escape the bytes of a name that are no UTF-8: TOML has no way to write them, and a status must be readable."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _stages(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:

@@ -2,14 +2,17 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Any, Final
 
 import tomli_w
 
 from hotfolder.errors import Problem, Rejected
+from hotfolder.names import shown
 
 #: Bytes of a job file.
 MAX_JOB_BYTES: Final = 64 * 1024
@@ -19,6 +22,8 @@ MAX_OWN_BYTES: Final = 8 * 1024 * 1024
 _MAX_KEY_PARTS: Final = 16
 _MAX_DEPTH: Final = 16
 _MAX_WORD: Final = 64
+#: More of the same tells nobody anything.
+_MAX_UNWANTED: Final = 100
 #: Lines that we wrote into a rejected job file; dropped on reading.
 NOTE: Final = "#! "
 
@@ -26,9 +31,9 @@ Path = tuple[str, ...]
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<long>\"\"\"(?:[^\\]|\\.)*?\"{3,5}|'''.*?'{3,5})
-    | (?P<open>\"\"\"|''')
-    | (?P<string>"(?:[^"\\\n]|\\.)*"|'[^'\n]*')
+      (?P<long>\"\"\"(?:[^"\\]++|\\.|"{1,2}(?!"))*+\"{3,5}|'''(?:[^']++|'{1,2}(?!'))*+'{3,5})
+    | (?P<string>"(?!"")(?:[^"\\\n]++|\\[^\n])*+"|'(?!'')[^'\n]*+')
+    | (?P<open>["'])
     | (?P<comment>\#[^\n]*)
     | (?P<newline>\n)
     | (?P<mark>[\[\]{}=.,])
@@ -47,6 +52,11 @@ class Document:
     table: Mapping[str, Any]
     #: Key path -> line, counted from 1.
     lines: Mapping[Path, int]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this is a plan or a sidecar; a job file has no type."""
+        return isinstance(self.table.get("type"), str) and self.table["type"] in {"plan", "picture"}
 
     def line_of(self, path: Iterable[str | int]) -> int | None:
         """Return the line of a key, or of the nearest table or list around it."""
@@ -77,8 +87,8 @@ def parse(data: bytes) -> Document:
         raise Rejected([_problem("bad-syntax", f"not TOML: {str(error)[:200]}")]) from error
     document = Document(table=table, lines=lines)
     problems = [
-        _problem("bad-value", f"{'.'.join(map(str, path))}: {what}", "", document.line_of(path))
-        for path, what in _unwanted(table, ())
+        _problem("bad-value", f"{shown('.'.join(path))[:_MAX_WORD]}: {what}", "", document.line_of(path))
+        for path, what in islice(_unwanted(table, ()), _MAX_UNWANTED)
     ]
     if problems:
         raise Rejected(problems)
@@ -108,7 +118,7 @@ def decode(data: bytes) -> str:
 
 
 def is_own(data: bytes) -> bool:
-    """Whether this is a plan or a sidecar: `type` stands among the first lines that we wrote."""
+    """Whether this may be as large as a plan or a sidecar: `type` stands among the first lines that we wrote."""
     return re.search(rb'^type = "(plan|picture)"\r?$', data[:512], re.MULTILINE) is not None
 
 
@@ -143,14 +153,17 @@ def dump(table: Mapping[str, Any]) -> bytes:
     Strings stay on one line: between triple quotes a line could be taken for one of our notes, and carriage returns
     would get lost.
     """
-    rows = {
-        key: value
-        for key, value in table.items()
-        if isinstance(value, (list, tuple)) and value and isinstance(value[0], dict)
-    }
+    rows = {key: value for key, value in table.items() if isinstance(value, (list, tuple)) and _are_rows(value)}
     parts = [tomli_w.dumps({key: value for key, value in table.items() if key not in rows})]
     parts += [f"\n[[{key}]]\n{tomli_w.dumps(row)}" for key, entries in rows.items() for row in entries]
     return "".join(parts).encode()
+
+
+def _are_rows(entries: Sequence[object]) -> bool:
+    """Whether these are tables without tables in them, which can be written one below the other."""
+    return bool(entries) and all(
+        isinstance(row, dict) and not any(isinstance(value, dict) for value in row.values()) for row in entries
+    )
 
 
 def _look(text: str) -> dict[Path, int]:
@@ -222,6 +235,10 @@ def _look(text: str) -> dict[Path, int]:
 
 
 def _bare(found: str) -> str:
+    """Return a part of a key as the parser will name it."""
+    if found[0] == '"' and "\\" in found:
+        with suppress(tomllib.TOMLDecodeError):  # where it is none, the parser will say so
+            return str(tomllib.loads(f"key = {found}")["key"])
     return found[1:-1] if found[0] in "\"'" else found
 
 

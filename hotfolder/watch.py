@@ -39,6 +39,12 @@ class Hints:
             if len(hints) < _MAX_HINTS:
                 hints.add(path)
 
+    def drop(self, path: Path) -> None:
+        """Forget what was heard of a file: something else has happened to it since."""
+        with self._lock:
+            self._moved_in.discard(path)
+            self._closed.discard(path)
+
     def take(self) -> tuple[set[Path], set[Path]]:
         """Return (moved in, closed) and forget both."""
         with self._lock:
@@ -128,4 +134,6 @@ class _Handler(FileSystemEventHandler):
                 self._hints.add(self._folder / Path(os.fsdecode(event.dest_path)).name, moved_in=True)
             elif event.event_type == EVENT_TYPE_CLOSED:
                 self._hints.add(self._folder / Path(os.fsdecode(event.src_path)).name, moved_in=False)
+            else:
+                self._hints.drop(self._folder / Path(os.fsdecode(event.src_path)).name)
             self._wake.set()

@@ -44,6 +44,7 @@ class Worker:
         self._gpu = threading.Thread(target=self._run, name="gpu")
         self._saver = threading.Thread(target=self._save, name="save")
         self._life = ("idle", shop.clock.monotonic())
+        self._saving: float | None = None
         #: Why the process must end: the device, or a bug of ours.
         self.broken: BaseException | None = None
 
@@ -69,6 +70,12 @@ class Worker:
         """Return the phase of the GPU thread and the seconds since its last sign of life, 0 where it may wait."""
         phase, since = self._life
         return phase, 0.0 if phase in _NO_DEADLINE else self._shop.clock.monotonic() - since
+
+    @property
+    def saving_s(self) -> float:
+        """For how long the saving thread has been at one thing."""
+        since = self._saving
+        return 0.0 if since is None else self._shop.clock.monotonic() - since
 
     def _beat(self, phase: str) -> None:
         self._life = (phase, self._shop.clock.monotonic())
@@ -132,14 +139,18 @@ class Worker:
     def _keep(self, cell: Cell, work: Work, seconds: float) -> None:
         try:
             run.keep(self._shop, cell, work, seconds)
+        except Exception as error:  # noqa: BLE001 - a bug of ours ends the row, not the thread
+            run.fail(self._shop, cell, error, stage="export")
         finally:
             self._slots.release()
 
     def _save(self) -> None:
         """Do what the GPU thread leaves to be done, in order; the journal of a job is written here while it runs."""
         while (event := self._events.get()) is not None:
+            self._saving = self._shop.clock.monotonic()
             try:
                 event()
             except Exception:  # noqa: BLE001 - the thread that saves must outlive any one picture
-                # A journal that cannot be written: the cell stays under way, and the next start makes it again.
+                # The cell stays under way, and the next start makes it again.
                 _log.exception("not_saved")
+            self._saving = None

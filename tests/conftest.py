@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from painted import PaintedEngine
 from PIL import Image
+from processes import Process
 from waiting import wait_until
 
 from hotfolder import daemon
@@ -34,13 +36,17 @@ class Workspace:
 
     def settings(self, **env: str) -> Settings:
         """Quick to settle and to scan; `env` as in HOTFOLDER_INBOX_EVENTS, without the prefix."""
+        return Settings.read(self.root, self.variables(**env))
+
+    def variables(self, **env: str) -> dict[str, str]:
+        """The same for a process of its own."""
         quick = {
             "INBOX_SETTLE_S": "0.05",
             "INBOX_SCAN_S": "0.1",
             "OUTPUTS_MIN_FREE_GB": "0",
             "MODELS_DIR": str(self.root.parent / "models"),
         }
-        return Settings.read(self.root, {f"HOTFOLDER_{key}": value for key, value in {**quick, **env}.items()})
+        return {f"HOTFOLDER_{key}": value for key, value in {**quick, **env}.items()}
 
     def drop(self, name: str, text: str = 'prompt = "a mug"\nsteps = 2\n', *, lane: str = "") -> Path:
         """Drop a file as a careful program does: written beside, then renamed."""
@@ -117,6 +123,8 @@ class Served:
 
 
 Serve = Callable[..., Served]
+Spawn = Callable[..., Process]
+SmallDisk = Callable[..., Path]
 
 
 @pytest.fixture
@@ -141,6 +149,40 @@ def serve(workspace: Workspace) -> Iterator[Serve]:
     for served in running:
         with suppress(Exception):
             served.stop()
+
+
+@pytest.fixture
+def spawn(workspace: Workspace) -> Iterator[Spawn]:
+    """Starts a daemon with a painted engine on the workspace, as a process of its own: see tests/served.py."""
+    running: list[Process] = []
+
+    def start(*options: str, **more: Any) -> Process:
+        process = Process(workspace, *options, **more)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Mounts a file system of so many kB below the test's folder; skips where we may not."""
+    mounted: list[Path] = []
+
+    def mount(size_kb: int, name: str = "disk") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_kb}k", "hotfolder-test", str(folder)]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("mounting a small disk needs root")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in reversed(mounted):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

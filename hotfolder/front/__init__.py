@@ -1,0 +1,1 @@
+"""The front doors: they drop the same files into the folder as everybody else, and read the same files."""

@@ -1,0 +1,171 @@
+"""Which job somebody means, and where it is: read from the folders under outputs/, nothing else."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hotfolder.errors import JobError
+from hotfolder.names import JobName, meaning, safe_name, shown, split_take
+from hotfolder.workspace import Workspace
+
+#: The ends of a job; the same as `journal.ENDS`, which a test makes sure of: importing that doubles the time to start.
+ENDS: Final = frozenset({"completed", "partial", "failed", "cancelled", "rejected"})
+_PICTURE: Final = re.compile(r"(_take\d{2,})_\d{3,}(_\d+x\d+)?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A job as its status file says."""
+
+    folder: Path
+    #: status.toml.
+    table: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Such as "mug_take01"."""
+        return self.folder.name
+
+    @property
+    def state(self) -> str:
+        """Where the job is."""
+        return str(self.table.get("state", "unknown"))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self.state in ENDS
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The finished pictures; filled at an end."""
+        return [self.folder / str(output["file"]) for output in self.table.get("outputs", ())]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What `--json` says of it: the status file, its folder, and its pictures with their whole path."""
+        return {**self.table, "job": self.name, "folder": self.folder, "pictures": self.pictures}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What a JOB argument names: a take, or all takes of a NAME."""
+
+    name: str
+    #: Folder names, oldest first.
+    takes: tuple[str, ...]
+    #: Whether one certain take was named.
+    exact: bool
+    #: Job files of this NAME that lie in the inbox, not taken yet.
+    drops: tuple[Path, ...] = ()
+
+
+def view(workspace: Workspace, job: str) -> View | None:
+    """Read where a job is; None where it has no status file that can be read."""
+    folder = workspace.outputs / job
+    try:
+        return View(folder=folder, table=tomllib.loads((folder / "status.toml").read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return None
+
+
+def daemon(workspace: Workspace) -> Mapping[str, Any]:
+    """Read outputs/status.toml; empty where there is none. Only the lock tells whether somebody still keeps it."""
+    try:
+        return tomllib.loads((workspace.outputs / "status.toml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return {}
+
+
+def takes(workspace: Workspace, name: str) -> list[str]:
+    """Return the folders of all takes of NAME, oldest first."""
+    found = [
+        (split, entry)
+        for entry in _entries(workspace.outputs)
+        if entry.startswith(name) and (split := split_take(entry))
+    ]
+    return [entry for (stem, _), entry in sorted(found) if stem == name]
+
+
+def named(workspace: Workspace, text: str) -> Named:
+    """Return what a JOB argument means: `mug`, `mug_take02`, `outputs/mug_take02`, `mug.toml` or one of its pictures.
+
+    Raises:
+        JobError: `not-found`, with what may have been meant.
+    """
+    plain = _PICTURE.sub(r"\1", _without_suffix(Path(text).name))
+    split = split_take(plain)
+    if split is not None and (workspace.outputs / plain).is_dir():
+        return Named(name=split[0], takes=(plain,), exact=True)
+    name = safe_name(plain)
+    if split is None:
+        found, lying = tuple(takes(workspace, name)), drops(workspace, name)
+        if found or lying:
+            return Named(name=name, takes=found, exact=False, drops=lying)
+    raise _not_found(workspace, plain, name)
+
+
+def newest(workspace: Workspace, text: str) -> View:
+    """Return the take that is named, or the newest one of a NAME.
+
+    Raises:
+        JobError: `not-found`.
+    """
+    what = named(workspace, text)
+    for take in reversed(what.takes):
+        if found := view(workspace, take):
+            return found
+    if what.drops:
+        lies = shown(str(what.drops[0].relative_to(workspace.root)))
+        raise JobError(
+            "not-found",
+            f"{shown(what.name)} is no job yet: {lies} was not taken so far",
+            "start a daemon with: hotfolder serve",
+        )
+    raise JobError(
+        "not-found",
+        f"{shown(what.takes[-1])} has no status.toml that can be read",
+        f"look into {shown(str(workspace.outputs))}",
+    )
+
+
+def _without_suffix(name: str) -> str:
+    bare = name.removesuffix(".toml")
+    for suffix in (".png", ".jpg", ".webp", ".avif"):
+        bare = bare.removesuffix(suffix)
+    return bare
+
+
+def drops(workspace: Workspace, name: str | None = None) -> tuple[Path, ...]:
+    """Return the job files that lie in the inbox itself, all or those of one NAME."""
+    files = (
+        (entry, meaning(entry)) for entry in _entries(workspace.inbox) if entry.lower().endswith((".toml", ".toml.txt"))
+    )
+    return tuple(
+        workspace.inbox / entry for entry, means in files if isinstance(means, JobName) and name in {None, means.name}
+    )
+
+
+def _not_found(workspace: Workspace, plain: str, name: str) -> JobError:
+    import difflib
+
+    known = {
+        take for entry in _entries(workspace.outputs) if (split := split_take(entry)) for take in (entry, split[0])
+    }
+    same = sorted(entry for entry in known if entry.startswith(f"{name}_take"))
+    near = same[-1:] or difflib.get_close_matches(plain, sorted(known), n=1)
+    hint = (
+        f"did you mean {shown(near[0])}?" if near else "hotfolder status shows what runs, hotfolder history what ended"
+    )
+    return JobError("not-found", f"there is no job {shown(plain)} in {shown(str(workspace.outputs))}", hint)
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

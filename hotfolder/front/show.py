@@ -1,0 +1,217 @@
+"""Text for a person: how a job, the daemon and the history are shown in a terminal."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from hotfolder.front.jobs import View
+from hotfolder.names import shown
+
+_COLOURS: Final = {
+    "completed": "green",
+    "running": "cyan",
+    "failed": "red",
+    "rejected": "red",
+    "partial": "yellow",
+    "cancelled": "yellow",
+}
+_STATES: Final = (
+    "running",
+    "queued",
+    "waiting",
+    "held",
+    "review",
+    "completed",
+    "partial",
+    "failed",
+    "cancelled",
+    "rejected",
+)
+_MOST_LINES: Final = 20
+
+
+def facts(rows: Iterable[tuple[str, str | Sequence[str]]]) -> str:
+    """Lay out labels and what there is to say to each; one without anything is left out."""
+    kept = [(label, [lines] if isinstance(lines, str) else list(lines)) for label, lines in rows if lines]
+    width = max((len(label) for label, _ in kept), default=0) + 2
+    result = []
+    for label, lines in kept:
+        for index, line in enumerate(lines):
+            result.append((click.style(label.ljust(width), dim=True) if index == 0 else " " * width) + line)
+    return "\n".join(result)
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table; the last column is as wide as it needs."""
+    widths = [max(len(click.unstyle(row[index])) for row in (head, *rows)) for index in range(len(head))]
+    lines = [[click.style(cell, dim=True) for cell in head], *rows]
+    return "\n".join(
+        "  ".join(
+            cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def state(word: str) -> str:
+    """Return a state in its colour."""
+    return click.style(word, fg=_COLOURS.get(word))
+
+
+def where(path: Path) -> str:
+    """Return a path as one would type it from here."""
+    here = Path.cwd()
+    return shown(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def when(moment: dt.datetime) -> str:
+    """Return a time on this machine's clock, with the day unless it is today."""
+    local = moment.astimezone()
+    today = local.date() == dt.datetime.now().astimezone().date()
+    return f"{local:%H:%M:%S}" if today else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in words."""
+    if seconds < 10:  # noqa: PLR2004 - below, tenths can be felt
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def job(view: View) -> str:
+    """Show one job."""
+    table = view.table
+    candidates = table.get("candidates")
+    made = (
+        f"{table.get('done', 0)} of {candidates}" + (f", {table['failed']} failed" if table.get("failed") else "")
+        if candidates
+        else ""
+    )
+    return facts(
+        [
+            ("job", click.style(shown(view.name), bold=True)),
+            ("state", _state_line(view)),
+            ("title", " / ".join(shown(str(table[key])) for key in ("project", "title") if key in table)),
+            ("preset", str(table.get("preset", ""))),
+            ("pictures", made),
+            ("time", ", ".join(_times(table))),
+            ("folder", where(view.folder)),
+            ("files", _outputs(view)),
+            ("error", _error_lines(None if table.get("problems") else table.get("error"))),
+            ("problems", [_problem(problem) for problem in table.get("problems", ())]),
+            ("notices", [shown(str(notice.get("text", ""))) for notice in table.get("notices", ())]),
+        ]
+    )
+
+
+def ended(view: View) -> str:
+    """Show how a job that was followed has ended, and its pictures."""
+    took = ""
+    if "started_at" in view.table and "finished_at" in view.table:
+        took = f" in {duration((view.table['finished_at'] - view.table['started_at']).total_seconds())}"
+    first = [f"{shown(view.name)} {state(view.state)}{took}"] if view.state == "completed" else []
+    return "\n".join(first + [where(path) for path in view.pictures])
+
+
+def doing(view: View) -> str:
+    """Say in a few words what a job does: `generate 14/28`, or why it does not."""
+    now: Mapping[str, Any] = view.table.get("progress", {})
+    if view.state == "running" and now:
+        if now.get("steps"):
+            return f"{now['stage']} {now['step']}/{now['steps']}"
+        words = [str(now.get("stage", "")), str(now.get("phase", ""))]
+        return " ".join(dict.fromkeys(words)).strip()
+    if view.state == "waiting":
+        return f"waiting for {', '.join(view.table.get('waiting_for', []))}"
+    return view.state
+
+
+def daemon(table: Mapping[str, Any], serving: str, drops: int = 0) -> str:
+    """Show the daemon at a glance.
+
+    Args:
+        table: outputs/status.toml; empty where there is none.
+        serving: whether a daemon runs, in words.
+        drops: job files that lie in the inbox and wait for one.
+    """
+    counts: Mapping[str, int] = table.get("counts", {})
+    disk: Mapping[str, float] = table.get("disk", {})
+    ignored = [f"{one.get('name')}: {one.get('why')}" for one in table.get("ignored", ())]
+    return facts(
+        [
+            ("daemon", serving),
+            ("jobs", ", ".join(f"{counts[word]} {state(word)}" for word in _STATES if counts.get(word)) or "none yet"),
+            ("running", [f"{shown(name)}  {_progress(table)}".rstrip() for name in table.get("running", ())]),
+            ("in line", _cut([_in_line(one) for one in table.get("line", ())])),
+            ("inbox", f"{drops} job file{'s' * (drops > 1)} to be taken: hotfolder serve" if drops else ""),
+            ("disk", f"{disk['free_gb']:.0f} GB free of {disk['total_gb']:.0f}" if "free_gb" in disk else ""),
+            ("wrong", [click.style(text, fg="red") for text in table.get("wrong", ())]),
+            ("notices", [str(one.get("text", "")) for one in table.get("notices", ())]),
+            ("ignored", _cut(ignored, table.get("ignored_count", 0))),
+        ]
+    )
+
+
+def _state_line(view: View) -> str:
+    text = doing(view)
+    now: Mapping[str, Any] = view.table.get("progress", {})
+    if view.state == "running" and now:
+        return f"{state(view.state)}  {_progress(view.table)}"
+    if view.state == "held":
+        return f"{state('held')} by {view.table.get('held_by', 'somebody')}"
+    return state(view.state) + (f" ({text.removeprefix('waiting ')})" if view.state == "waiting" else "")
+
+
+def _progress(table: Mapping[str, Any]) -> str:
+    now: Mapping[str, Any] = table.get("progress", {})
+    if not now:
+        return ""
+    step = f"{now['step']}/{now['steps']}" if now.get("steps") else str(now.get("phase", ""))
+    left = f", {duration(float(now['seconds_left']))} left" if "seconds_left" in now else ""
+    return f"{100 * float(now.get('fraction', 0)):.0f} %, {now.get('stage', '')} {step}{left}"
+
+
+def _times(table: Mapping[str, Any]) -> Iterable[str]:
+    for key, word in (("queued_at", "queued"), ("started_at", "started"), ("finished_at", "finished")):
+        if key in table:
+            yield f"{word} {when(table[key])}"
+    if "started_at" in table and "finished_at" in table:
+        yield f"took {duration((table['finished_at'] - table['started_at']).total_seconds())}"
+    if table.get("attempt", 1) > 1:
+        yield f"attempt {table['attempt']}"
+
+
+def _outputs(view: View) -> list[str]:
+    outputs: Sequence[Mapping[str, Any]] = view.table.get("outputs", ())
+    return _cut([f"{where(view.folder / str(one['file']))}  seed {one.get('seed')}" for one in outputs])
+
+
+def _error_lines(error: Mapping[str, Any] | None) -> list[str]:
+    if not error:
+        return []
+    hint = [f"{click.style('hint:', fg='cyan')} {error['hint']}"] if error.get("hint") else []
+    return [f"{click.style(str(error.get('message', '')), fg='red')} ({error.get('code', '')})", *hint]
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    at = f"line {problem['line']}: " if problem.get("line") else ""
+    return f"{at}{problem.get('message', '')}" + (f" ({problem['hint']})" if problem.get("hint") else "")
+
+
+def _in_line(one: Mapping[str, Any]) -> str:
+    eta = f"  about {when(one['eta'])}" if "eta" in one else ""
+    return f"{one.get('position', ''):>3}  {shown(str(one.get('job', '')))}{eta}" + (
+        f"  {one['why']}" if one.get("why") else ""
+    )
+
+
+def _cut(lines: list[str], total: int | None = None) -> list[str]:
+    total = max(len(lines), total or 0)
+    return lines[:_MOST_LINES] + ([f"... and {total - _MOST_LINES} more"] if total > _MOST_LINES else [])
