@@ -187,6 +187,14 @@ class _Daemon:
                 # A full disk, say: the others go on, this one when it can be written to.
                 _log.warning("not_recovered", job=job.name, error=names.shown(str(error)))
                 shop.aside[job.name] = self._clock.monotonic()
+        self._look_first()
+
+    def _look_first(self) -> None:
+        """See pause and control files before the first cell starts: they may have come while nobody was there."""
+        scan = self._scanner.scan()
+        if scan.pause:
+            self._shop.line.close("pause")
+        self._intake.controls.act(scan.controls, scan.unadmitted)
 
     def _recover_job(self, job: Job) -> None:
         shop = self._shop

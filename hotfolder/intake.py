@@ -171,13 +171,18 @@ class Intake:
         """Find out in which lanes a picture is a job."""
         inbox = self._shop.spool.settings.inbox_dir
         taking = set()
-        wrong = {}
+        wrong: dict[str, str] = {}
         for lane in scan.lanes:
             if not os.path.lexists(inbox / lane / lanes.FILE_NAME):
                 continue
             try:
-                if lanes.read(inbox, lane).picture_jobs:
+                if not lanes.read(inbox, lane).picture_jobs:
+                    continue
+                if lane:
                     taking.add(lane)
+                else:
+                    # What jobs name lies here, and would become a job each.
+                    wrong[lane] = "picture_jobs counts in a lane, not in the inbox itself"
             except (Rejected, OSError) as error:
                 wrong[names.shown(lane)] = names.shown(str(error))
         self._scanner.picture_lanes = frozenset(taking)

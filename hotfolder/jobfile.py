@@ -5,7 +5,6 @@ To add a kind: one class here, one file in `kinds/`, one line in `KINDS`.
 
 import datetime as dt
 import difflib
-import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

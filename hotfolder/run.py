@@ -108,9 +108,13 @@ def run_cell(stage: str, work: Work) -> Work:
 def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
     """Run the rest of a row, beside the GPU; the picture is on disk, and counted, when this returns."""
     job = cell.job
+    timings = dict(work.made.timings) if work.made else {}
+    log = job_log(job).bind(candidate=cell.candidate)
+    log.info("stage_stop", stage="generate", seconds=round(seconds, 3), timings=_rounded(timings))
     try:
         for name in work.plan.stages:
             if STAGES[name].lane == "cpu":
+                log.info("stage_start", stage=name)
                 work = run_cell(name, replace(work, tick=_no_tick))
         assert work.written is not None  # noqa: S101 - the last stage of every plan writes
         written = work.written
@@ -139,18 +143,14 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
     shop.pace[job.model_key] = (
         seconds if job.model_key not in shop.pace else 0.7 * shop.pace[job.model_key] + 0.3 * seconds
     )
-    job_log(job).info(
-        "picture",
-        candidate=cell.candidate,
-        file=written.file,
-        seconds=round(seconds, 3),
-        save=round(written.seconds, 3),
-    )
+    for phase, spent in (timings | {"save": written.seconds}).items():
+        job.timings[phase] = job.timings.get(phase, 0.0) + spent
+    log.info("stage_stop", stage="export", seconds=round(written.seconds, 3), file=written.file)
     _let_go(shop, cell)
 
 
 def begin(shop: Shop, cell: Cell) -> None:
-    """Note that a job runs, at its first cell."""
+    """Note that a cell begins, and at the first one that its job runs."""
     if cell.job.ledger.state is State.QUEUED:
         try:
             shop.spool.started(cell.job)
@@ -161,6 +161,7 @@ def begin(shop: Shop, cell: Cell) -> None:
         job_log(cell.job).info(
             "run_start", run_id=shop.spool.run_id, plan=cell.job.ledger.plan_sha256, attempt=cell.job.ledger.attempt
         )
+    job_log(cell.job).info("stage_start", stage="generate", candidate=cell.candidate)
 
 
 def stopped(shop: Shop, cell: Cell, reason: StopReason) -> None:
@@ -286,7 +287,12 @@ def let_go_of_ended(shop: Shop, job: Job) -> None:
         shop.spool.forget(job)
     took = (ledger.finished_at - ledger.started_at).total_seconds() if ledger.finished_at and ledger.started_at else 0.0
     job_log(job).info(
-        "run_end", state=ledger.state.value, done=len(ledger.done), failed=len(ledger.failed), seconds=round(took, 3)
+        "run_end",
+        state=ledger.state.value,
+        done=len(ledger.done),
+        failed=len(ledger.failed),
+        seconds=round(took, 3),
+        timings=_rounded(job.timings),
     )
 
 
@@ -400,6 +406,10 @@ def _let_go(shop: Shop, cell: Cell) -> None:
     conclude(shop, cell.job)
 
 
+def _rounded(timings: Mapping[str, float]) -> dict[str, float]:
+    return {phase: round(seconds, 3) for phase, seconds in timings.items()}
+
+
 def _no_tick(phase: str, step: int, steps: int) -> None:
     """Stages beside the GPU are short; the job's end is looked at after them."""
 
@@ -410,6 +420,8 @@ class _Tick:
     def __init__(self, shop: Shop, cell: Cell, plan: Plan, beat: Callable[[str], None]) -> None:
         self._shop, self._cell, self._plan, self._beat = shop, cell, plan, beat
         self._began = shop.clock.monotonic()
+        #: Of the picture, 0 to 1: its steps. What comes before has no length yet, what comes after has it no more.
+        self._part = 0.0
 
     def __call__(self, phase: str, step: int, steps: int) -> None:
         job = self._cell.job
@@ -418,7 +430,7 @@ class _Tick:
             raise JobStopped(job.stop)
         if self._shop.stopping():
             raise JobStopped(StopReason.SHUTDOWN)
-        part = step / steps if steps else 0.0
+        part = self._part = step / steps if steps else self._part
         job.progress = Progress(
             stage="generate",
             stage_index=1,

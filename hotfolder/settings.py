@@ -6,6 +6,7 @@ The only module that reads the environment.
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -138,8 +139,10 @@ def prepare_models(settings: Settings) -> Path:
     An HF_HOME that is set already is kept. Returns the folder that is used.
     """
     home = Path(os.environ.setdefault("HF_HOME", str(settings.models_path)))
-    settings.models_path.mkdir(parents=True, exist_ok=True)
-    home.mkdir(parents=True, exist_ok=True)
+    # Whoever only looks may not write there; whoever loads a model is told when it comes to that.
+    for folder in (settings.models_path, home):
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
     return home
 
 

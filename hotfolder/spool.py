@@ -91,6 +91,8 @@ class Job:
     #: The folder is gone: nothing is written any more.
     gone: bool = False
     progress: Progress | None = None
+    #: Seconds by phase, of the pictures made in this process.
+    timings: dict[str, float] = field(default_factory=dict)
     model_key: str = ""
     priority: int = 0
     #: The pictures of the inbox that it names, by path; None until its text was read.
