@@ -153,12 +153,12 @@ def recent(cache_dir: Path, outputs_dir: Path, count: int) -> list[Ended]:
 
     Where there is no index that can be read, the status files are.
     """
-    with suppress(sqlite3.Error, TypeError):
-        with closing(sqlite3.connect(f"file:{quote(str(cache_dir / 'gallery.sqlite'))}?mode=ro", uri=True)) as base:
-            base.row_factory = sqlite3.Row
-            if base.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
-                rows = base.execute("SELECT * FROM jobs ORDER BY finished_at DESC LIMIT ?", (count,)).fetchall()
-                return [Ended(**dict(row)) for row in rows]
+    file = f"file:{quote(str(cache_dir / 'gallery.sqlite'))}?mode=ro"
+    with suppress(sqlite3.Error, TypeError), closing(sqlite3.connect(file, uri=True)) as base:
+        base.row_factory = sqlite3.Row
+        if base.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
+            rows = base.execute("SELECT * FROM jobs ORDER BY finished_at DESC LIMIT ?", (count,)).fetchall()
+            return [Ended(**dict(row)) for row in rows]
     return sorted(_ended_jobs(outputs_dir), key=lambda one: one.finished_at, reverse=True)[:count]
 
 
