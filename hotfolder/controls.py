@@ -1,6 +1,6 @@
 """What a control file does: cancel, pause, resume, first. Dropped by anybody, acted on at sight, then removed."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,11 +9,12 @@ import structlog
 
 from hotfolder import durable, foreign, names, run, tomltext
 from hotfolder.errors import HotfolderError
+from hotfolder.job import Job
 from hotfolder.names import Control, ControlName
 from hotfolder.prepare import Preparer
 from hotfolder.run import Shop
 from hotfolder.scanner import ControlFile
-from hotfolder.spool import RESUMABLE, Job
+from hotfolder.spool import RESUMABLE
 
 #: How long a control file waits for a job of its name.
 PATIENCE_S: Final = 60.0
@@ -39,27 +40,29 @@ class Controls:
         """Args: preparer: gets jobs that are taken up again without a plan."""
         self._shop = shop
         self._preparer = preparer
-        self._since: dict[Path, float] = {}
+        self._since: dict[ControlFile, float] = {}
+        #: Done, though they could not be removed: not to be done again at every look.
+        self._done: set[ControlFile] = set()
         #: What was said about control files that could not be done; the newest last.
         self.notices: list[str] = []
 
-    def act(self, files: Iterable[ControlFile], unadmitted: set[str]) -> None:
+    def act(self, files: Collection[ControlFile], unadmitted: set[str]) -> None:
         """Do what the control files ask.
 
         Args:
             unadmitted: NAMEs of job files that lie in the inbox: their controls wait for them.
         """
         now = self._shop.clock.monotonic()
-        present = set()
+        present = set(files)
+        self._since = {file: self._since.get(file, now) for file in present}
+        self._done &= present
         for file in files:
-            present.add(file.path)
-            since = self._since.setdefault(file.path, now)
             try:
-                self._act(file, waits=file.control.name in unadmitted, patient=now - since < PATIENCE_S)
-            except OSError as error:
-                _log.warning("control_not_done", file=names.shown(file.path.name), error=str(error))
-        for path in self._since.keys() - present:
-            del self._since[path]
+                if file not in self._done:
+                    patient = now - self._since[file] < PATIENCE_S
+                    self._act(file, waits=file.control.name in unadmitted, patient=patient)
+            except Exception:  # noqa: BLE001 - one control file must not keep the jobs behind it out
+                _log.exception("control_not_done", file=names.shown(file.path.name))
 
     def _act(self, file: ControlFile, *, waits: bool, patient: bool) -> None:
         control = file.control
@@ -73,9 +76,13 @@ class Controls:
         else:
             answered = self._act_on_live(control) or self._answer(control, patient=patient)
         if answered is not None:
-            durable.remove(file.path)
-            durable.sync_folder(file.path.parent)
             _log.info("control", file=names.shown(file.path.name), done=answered)
+            self._done.add(file)
+            try:
+                durable.remove(file.path)
+                durable.sync_folder(file.path.parent)
+            except OSError as error:
+                self._note(f"{names.shown(file.path.name)} was done but cannot be removed: {error.strerror}")
 
     def _act_on_live(self, control: ControlName) -> str:
         """Return which jobs it was done to."""

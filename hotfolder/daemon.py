@@ -26,6 +26,7 @@ from hotfolder.errors import SettingsError
 from hotfolder.gallery import Gallery
 from hotfolder.glance import Glance
 from hotfolder.intake import Intake
+from hotfolder.job import Job
 from hotfolder.journal import State
 from hotfolder.line import Line
 from hotfolder.lock import Lock
@@ -36,7 +37,7 @@ from hotfolder.run import Shop
 from hotfolder.scanner import Scanner
 from hotfolder.settings import Settings
 from hotfolder.settle import Settler
-from hotfolder.spool import Job, Spool
+from hotfolder.spool import Spool
 from hotfolder.thumbs import Thumbs
 from hotfolder.timetable import Timetable
 from hotfolder.watch import Hints, Watch

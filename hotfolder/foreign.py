@@ -1,6 +1,7 @@
 """Files that somebody else made or still makes: opened without waiting, never through a link, read with a limit."""
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -46,3 +47,9 @@ def read(path: Path, limit: int) -> bytes:
     """
     with open_file(path) as file:
         return file.read(limit + 1)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,9 +14,9 @@ import structlog
 from hotfolder import durable, pages, status
 from hotfolder.clock import Moment
 from hotfolder.intake import Intake
+from hotfolder.job import Job
 from hotfolder.journal import State
 from hotfolder.run import Shop
-from hotfolder.spool import Job
 from hotfolder.status import DaemonStatus, Waiting
 from hotfolder.watch import Watch
 

@@ -11,10 +11,11 @@ import tomli_w
 from hotfolder import lanes, names, run, schedules, tomltext
 from hotfolder.controls import Controls
 from hotfolder.errors import HotfolderError, Rejected
+from hotfolder.job import Job
 from hotfolder.prepare import Preparer
 from hotfolder.run import Shop
 from hotfolder.scanner import Ready, Scan, Scanner
-from hotfolder.spool import Drop, Job
+from hotfolder.spool import Drop
 from hotfolder.timetable import Timetable
 from hotfolder.watch import Watch
 
@@ -120,7 +121,8 @@ class Intake:
         self._check_folders()
         self._preparer.wake()
         self.last = scan
-        return min(_SOON_S, self._scanner.scan_s) if scan.unsettled or ready else self._scanner.scan_s
+        soon = scan.unsettled > scan.slow or ready
+        return min(_SOON_S, self._scanner.scan_s) if soon else self._scanner.scan_s
 
     def _act_on_controls(self, scan: Scan) -> None:
         """Cancels reach the jobs that are running before new ones are admitted."""

@@ -5,6 +5,7 @@ To add a kind: one class here, one file in `kinds/`, one line in `KINDS`.
 
 import datetime as dt
 import difflib
+import functools
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -381,12 +382,17 @@ def _first(problems: list[Problem]) -> list[Problem]:
     return ordered
 
 
+@functools.cache
+def _properties() -> Mapping[str, Any]:
+    return schema()["properties"]  # type: ignore[no-any-return]  # a part of JSON
+
+
 def _accepted(path: tuple[int | str, ...]) -> str:
     """Say in words which values a key takes."""
     if len(path) != 1 or path[0] not in _ALL_KEYS:
         return ""
     limits: dict[str, Any] = {}
-    field = schema()["properties"][str(path[0])]
+    field = _properties()[str(path[0])]
     for part in (field, *field.get("anyOf", ())):
         limits |= {
             name: part[name]

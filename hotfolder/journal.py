@@ -182,7 +182,8 @@ class Ledger:
             case Event.ADMITTED:
                 self.admitted = True
             case Event.WAITING:
-                self.state, self.waiting_for = State.WAITING, tuple(line["pictures"])
+                self.waiting_for = tuple(line["pictures"])
+                self._back_to_line()
             case Event.PLANNED:
                 self.plan_sha256, self.waiting_for = line["sha256"], ()
                 self.notices += line["notices"]
@@ -221,7 +222,7 @@ class Ledger:
                 pass  # of a newer version: what we do not know cannot concern us
 
     def _back_to_line(self) -> None:
-        self.state = State.HELD if self.held else State.QUEUED
+        self.state = State.HELD if self.held else State.WAITING if self.waiting_for else State.QUEUED
 
     def _count_death(self, line: Mapping[str, Any]) -> None:
         self.runs.add(line["run_id"])
@@ -231,6 +232,7 @@ class Ledger:
     def _reopen(self, *, force: bool) -> None:
         """What failed is made again, what is finished stays."""
         self.state, self.finished_at, self.error, self.held = State.QUEUED, None, None, None
+        self.waiting_for = ()
         self.cancelled, self.force = False, self.force or force
         for counts in (self.failed, self.blamed, self.unexplained):
             counts.clear()

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from hotfolder.clock import Clock
-from hotfolder.spool import Job
+from hotfolder.job import Job
 
 MAX_OVERTAKES: Final = 8
 MAX_OVERTAKE_S: Final = 600.0

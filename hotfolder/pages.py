@@ -7,6 +7,7 @@ from typing import Final
 from hotfolder import durable, journal, logs, sheet, status
 from hotfolder.clock import Moment
 from hotfolder.gallery import Ended
+from hotfolder.job import JOB_FILE, PLAN_FILE, Job
 from hotfolder.journal import Failure, Ledger
 from hotfolder.plan import Plan
 from hotfolder.sheet import (
@@ -20,7 +21,6 @@ from hotfolder.sheet import (
     ShownProgress,
     ShownSource,
 )
-from hotfolder.spool import JOB_FILE, PLAN_FILE, Job
 from hotfolder.status import DaemonStatus, Progress
 from hotfolder.thumbs import Thumbs
 

@@ -14,13 +14,14 @@ import structlog
 from hotfolder import durable, foreign, jobfile, lanes, names, run, sources, tomltext
 from hotfolder.clock import Moment
 from hotfolder.errors import HotfolderError, Problem, Rejected
+from hotfolder.foreign import file_sha256
+from hotfolder.job import JOB_FILE, Job
 from hotfolder.jobfile import JobFile, LaneDefaults
 from hotfolder.journal import Failure, State
 from hotfolder.plan import Plan, Source, Wish, digest, make_plan, read_plan, wishes_of, wishes_of_plan
 from hotfolder.presets import Presets
 from hotfolder.run import Shop
 from hotfolder.settle import Settler
-from hotfolder.spool import JOB_FILE, Job, file_sha256
 
 #: How often a job that waits for a picture is looked at again.
 _LOOK_AGAIN_S: Final = 0.25
@@ -259,10 +260,14 @@ class Preparer:
 
     def _release_lanes(self) -> None:
         """Let go on what a lane held, once its folder.toml does not say so any more."""
+        holds: dict[str, bool] = {}
         for job in list(self._shop.spool.live.values()):
             if (job.ledger.held or "").startswith("lane ") and not self._stop.is_set():
                 with suppress(HotfolderError, OSError):
-                    if not self._lane(job).hold:
+                    lane = _lane_of(job)
+                    if lane not in holds:
+                        holds[lane] = self._lane(job).hold
+                    if not holds[lane]:
                         self._shop.spool.released(job)
                         self._shop.line.add(job)
 

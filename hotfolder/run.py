@@ -19,10 +19,11 @@ from hotfolder.clock import Clock
 from hotfolder.engine import Engine, JobStopped
 from hotfolder.errors import HotfolderError, JobError
 from hotfolder.gallery import Gallery
+from hotfolder.job import Job
 from hotfolder.journal import Failure, Output, State, StopReason
 from hotfolder.line import Cell, Line
 from hotfolder.plan import Plan
-from hotfolder.spool import Job, Spool
+from hotfolder.spool import Spool
 from hotfolder.stages import STAGES, Work
 from hotfolder.stages.export import stem
 from hotfolder.status import Progress

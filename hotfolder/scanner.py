@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from hotfolder import foreign, lanes, names, schedules
+from hotfolder.claim import Seen
 from hotfolder.clock import Clock
 from hotfolder.names import ControlName, Ignored, JobName, LaneFile, PauseAll, PictureName
 from hotfolder.settings import InboxSettings
 from hotfolder.settle import Settler, is_network, mount_type
-from hotfolder.spool import Seen
 from hotfolder.tomltext import MAX_JOB_BYTES, MAX_OWN_BYTES
 from hotfolder.watch import Hints
 
@@ -47,6 +47,8 @@ class ControlFile:
 
     path: Path
     control: ControlName
+    #: One that is dropped again is another one.
+    mtime_ns: int
 
 
 @dataclass(kw_only=True)
@@ -61,6 +63,8 @@ class Scan:
     unadmitted: set[str] = field(default_factory=set)
     #: Files that are still being written or settle.
     unsettled: int = 0
+    #: Those of them that will be so for a while.
+    slow: int = 0
     pause: bool = False
     #: Path below the inbox -> why it is left alone.
     ignored: dict[str, str] = field(default_factory=dict)
@@ -167,7 +171,8 @@ class Scanner:
         """While folder.toml is being written, the jobs it is for wait: half of it would mean something else."""
         with suppress(OSError):
             found = path.lstat()
-            if stat.S_ISREG(found.st_mode) and not self._whole(path, found, look):
+            may_be_read = stat.S_ISREG(found.st_mode) and os.access(path, os.R_OK)
+            if may_be_read and not self._whole(path, found, look):
                 look.unsure.add(lane)
 
     def _look(self, entry: os.DirEntry[str], lane: str, shown: str, look: _Look) -> None:
@@ -198,7 +203,7 @@ class Scanner:
             case ControlName():
                 # Only a resume has a content that counts; the others are acted on at sight.
                 if means.control is not names.Control.RESUME or self._whole(path, found, look):
-                    look.scan.controls.append(ControlFile(path=path, control=means))
+                    look.scan.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
                 else:
                     look.scan.unsettled += 1
             case JobName() | PictureName():
@@ -245,6 +250,7 @@ class Scanner:
         look.scan.unadmitted.add(means.name)
         look.scan.unsettled += 1
         if self._settler.known_for_s(path) > _SLOW_S:
+            look.scan.slow += 1
             look.scan.ignored[shown] = "still being written; taken once it is whole"
 
 

@@ -14,9 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hotfolder import durable, foreign, names
 from hotfolder.errors import JobError
+from hotfolder.foreign import file_sha256
+from hotfolder.job import SOURCES
 from hotfolder.plan import Plan, Source, Wish
 from hotfolder.settings import Settings
-from hotfolder.spool import SOURCES, file_sha256
 
 #: What is read; vector and document formats are not pictures.
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")

@@ -16,41 +16,29 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from hotfolder import durable, journal, lease, names, status
+from hotfolder import durable, journal, names, status
+from hotfolder.claim import Seen, claim, claim_again, is_seen
 from hotfolder.clock import Clock, Moment
 from hotfolder.errors import JobError, Problem
-from hotfolder.journal import ENDS, Event, Failure, Ledger, Origin, Output, State, StopReason
+from hotfolder.foreign import file_sha256
+from hotfolder.job import JOB_FILE, PLAN_FILE, SOURCES, Job, identity_of, load, remake_journal
+from hotfolder.journal import Event, Failure, Ledger, Origin, Output, State, StopReason
+from hotfolder.markers import Markers
 from hotfolder.plan import Plan, digest
 from hotfolder.settings import Settings
-from hotfolder.status import Progress
 
-JOB_FILE: Final = "job.toml"
-PLAN_FILE: Final = "plan.toml"
-SOURCES: Final = "sources"
 #: Ends that `.resume` can leave.
 RESUMABLE: Final = frozenset({State.FAILED, State.CANCELLED, State.PARTIAL})
 #: A folder that is being built has a dot before its name, and this behind.
 _NEW: Final = ".new"
-#: What file systems without hard links answer.
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """A file as it was when it was read: taken away only if it is still the same."""
-
-    path: Path
-    size: int
-    mtime_ns: int
-    inode: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,50 +59,6 @@ class Drop:
     picture: Path | None = None
 
 
-@dataclass(kw_only=True, eq=False)
-class Job:
-    """One live job: its folder is its identity."""
-
-    folder: Path
-    stem: str
-    take: int
-    ledger: Ledger
-    #: (st_dev, st_ino) of the folder: another folder of the same name is another job.
-    identity: tuple[int, int] = (0, 0)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    #: Candidates that are being made or saved.
-    in_flight: set[int] = field(default_factory=set)
-    #: Candidates still to be made, in order.
-    todo: deque[int] = field(default_factory=deque)
-    #: What the next step of its running cell is told; read without the lock.
-    stop: StopReason | None = None
-    #: The folder is gone: nothing is written any more.
-    gone: bool = False
-    progress: Progress | None = None
-    #: Seconds by phase, of the pictures made in this process.
-    timings: dict[str, float] = field(default_factory=dict)
-    model_key: str = ""
-    priority: int = 0
-    #: The pictures of the inbox that it names, by path; None until its text was read.
-    pictures: frozenset[Path] | None = None
-    #: What made it, as it lay in the inbox; None where nothing is to be taken away.
-    seen: Seen | None = None
-    #: The line that ends it, while the disk does not take it.
-    ending: Mapping[str, Any] | None = None
-    #: Its status file says less than its journal: it could not be written.
-    stale: bool = False
-
-    @property
-    def name(self) -> str:
-        """Such as "mug_take01"."""
-        return self.folder.name
-
-    @property
-    def rank(self) -> tuple[int, int, int]:
-        """Sorts the line: what was put in front, then priority, then the order in which they came."""
-        return (-self.ledger.first, -self.priority, self.ledger.seq)
-
-
 class Spool:
     """The jobs of one workspace that are live, and their folders."""
 
@@ -128,7 +72,7 @@ class Spool:
         self._outputs = settings.outputs_dir
         #: (st_dev, st_ino) of outputs/: what is missing from another folder is not gone.
         self._identity = (0, 0)
-        self._markers = settings.cache_dir / "live"
+        self._markers = Markers(settings.cache_dir, self._outputs)
         self._takes: dict[str, int] = {}
         #: Jobs whose source could not be taken away, live or ended.
         self._pending: dict[str, Job] = {}
@@ -202,7 +146,7 @@ class Spool:
             # Not flushed: a view, written again at every start.
             durable.create(hidden / status.FILE_NAME, status.job_status(folder.name, ledger, None), sync=False)
             durable.sync_folder(hidden)
-            identity = _identity(hidden.lstat())
+            identity = identity_of(hidden.lstat())
         except OSError:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
@@ -227,7 +171,7 @@ class Spool:
                 copy.write(block)
             copy.flush()
             os.fsync(copy.fileno())
-            if drop.seen is not None and not _is_seen(os.fstat(descriptor), drop.seen):
+            if drop.seen is not None and not is_seen(os.fstat(descriptor), drop.seen):
                 raise BlockingIOError(errno.EAGAIN, "written to while it was copied", str(drop.picture))
         durable.sync_folder(sources)
         return hasher.hexdigest()
@@ -237,7 +181,7 @@ class Spool:
         jobs = []
         try:
             if built:
-                self._mark(job.name for job in built)
+                self._markers.set(job.name for job in built)
         except OSError as error:
             for job in built:
                 self._unbuild(job, error)
@@ -259,7 +203,7 @@ class Spool:
         self._warn_not_admitted(job.ledger.origin.file, error)
         shutil.rmtree(_new(job.folder), ignore_errors=True)
         with suppress(OSError):
-            durable.remove(self._markers / job.name)
+            self._markers.remove(job.name)
 
     def _take_away(self, jobs: Sequence[Job]) -> None:
         """Remove the sources from the inbox; one that we may not remove leaves its job `pending`."""
@@ -293,7 +237,7 @@ class Spool:
         self._pending.pop(job.name, None)
         with self._lock:
             if job.name not in self.live:
-                durable.remove(self._markers / job.name)
+                self._markers.remove(job.name)
 
     def _next_take(self, stem: str) -> int:
         """Return one more than the highest take that stands, or is being built."""
@@ -437,7 +381,7 @@ class Spool:
             del self.live[job.name]
             if job.name not in self._pending:
                 with suppress(OSError):
-                    durable.remove(self._markers / job.name)
+                    self._markers.remove(job.name)
 
     def reopen(self, name: str, *, force: bool) -> Job | None:
         """Take up an ended job again; None where there is nothing to go on with."""
@@ -457,7 +401,7 @@ class Spool:
             except JobError as error:
                 self.notice(job, f"resume: {error.message}")
                 return None
-            self._mark([name])
+            self._markers.set([name])
             # From here on whoever still lets go of the job that ended finds that it is another one's.
             self.live[name] = job
         self._write(job, journal.line(Event.RESUMED, self.clock.now(), force=force))
@@ -539,17 +483,13 @@ class Spool:
 
         Costs what is live; only where the markers themselves are missing is all of outputs/ read.
         """
-        self._identity = _identity(self._outputs.stat())
-        # Markers speak of one outputs/: while another disk, or none, is mounted there, they stay.
-        self._markers = self.settings.cache_dir / "live" / f"{os.statvfs(self._outputs).f_fsid:x}-{self._identity[1]:x}"
+        self._identity = identity_of(self._outputs.stat())
         for entry in os.scandir(self._outputs):
             if entry.name.startswith(".") and entry.name.endswith(_NEW) and names.split_take(entry.name[: -len(_NEW)]):
                 shutil.rmtree(entry.path, ignore_errors=True)
             elif (split := names.split_take(entry.name)) is not None and entry.is_dir(follow_symlinks=False):
                 self._takes[split[0]] = max(split[1], self._takes.get(split[0], 0))
-        if not self._markers.is_dir():
-            self._make_markers()
-        jobs = [job for name in os.listdir(self._markers) if (job := self._load_live(name))]
+        jobs = [job for name in self._markers.names() if (job := self._load_live(name))]
         jobs.sort(key=lambda job: job.ledger.seq)
         with self._lock:
             self.live = {job.name: job for job in jobs}
@@ -559,30 +499,11 @@ class Spool:
             self._settle(job)
         return jobs
 
-    def _make_markers(self) -> None:
-        """The markers are a cache: made again from every journal."""
-        beside = self._markers.with_suffix(".new")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        for entry in os.scandir(self._outputs):
-            if names.split_take(entry.name) and entry.is_dir(follow_symlinks=False) and _is_live(Path(entry.path)):
-                (beside / entry.name).touch()
-        durable.sync_folder(beside)
-        beside.rename(self._markers)
-        durable.sync_folder(self._markers.parent)
-
-    def _mark(self, live: Iterable[str]) -> None:
-        if not self._markers.is_dir():
-            self._make_markers()
-        for name in live:
-            (self._markers / name).touch()
-        durable.sync_folder(self._markers)
-
     def _load_live(self, name: str) -> Job | None:
         try:
-            return self._load(name)
+            return load(self._outputs / name, self.clock.now(), self.mode)
         except (FileNotFoundError, NotADirectoryError):
-            durable.remove(self._markers / name)
+            self._markers.remove(name)
         except OSError as error:
             # Perhaps it can be read the next time: the marker stays.
             _log.warning("job_unreadable", job=names.shown(name), error=names.shown(str(error)))
@@ -590,60 +511,10 @@ class Spool:
 
     def _load_or_none(self, name: str) -> Job | None:
         try:
-            return self._load(name)
+            return load(self._outputs / name, self.clock.now(), self.mode)
         except OSError as error:
             _log.warning("job_unreadable", job=names.shown(name), error=names.shown(str(error)))
             return None
-
-    def _load(self, name: str) -> Job:
-        """Read a job from its folder.
-
-        Raises:
-            FileNotFoundError: there is none.
-            OSError: it cannot be read.
-        """
-        split, folder = names.split_take(name), self._outputs / name
-        found = folder.lstat()
-        if split is None or not stat.S_ISDIR(found.st_mode):
-            raise FileNotFoundError(errno.ENOENT, "no folder of a job", str(folder))
-        try:
-            journal.mend(folder)
-            ledger = journal.read(folder)
-        except FileNotFoundError:
-            ledger = Ledger()
-        if ledger.origin is None:
-            self._remake_journal(folder)
-            ledger = journal.read(folder)
-        stem, take = split
-        return Job(folder=folder, stem=stem, take=take, ledger=ledger, identity=_identity(found))
-
-    def _remake_journal(self, folder: Path) -> None:
-        """Make a lost journal again from job.toml, plan.toml, what is left of it and, later, the sidecars.
-
-        Raises:
-            FileNotFoundError: there is no job.toml either.
-        """
-        data = (folder / JOB_FILE).read_bytes()
-        now = self.clock.now()
-        origin = Origin(file=f"{folder.name}.toml", size=len(data), mtime_ns=0, sha256=digest(data))
-        lines = [
-            journal.line(Event.PENDING, now, seq=0, mode=self.mode, origin=asdict(origin)),
-            journal.line(Event.ADMITTED, now),
-        ]
-        with suppress(OSError, ValueError):
-            plan = (folder / PLAN_FILE).read_bytes()
-            Plan.load(plan)
-            lines.append(journal.line(Event.PLANNED, now, sha256=digest(plan), notices=[]))
-        if status.read_state(folder) is State.CANCELLED:
-            lines.append(journal.line(Event.CANCEL, now))
-        lines.append(
-            journal.line(Event.NOTICE, now, text="the journal was lost and made again from what is in the folder")
-        )
-        left = b""
-        with suppress(FileNotFoundError):
-            left = (folder / journal.FILE_NAME).read_bytes()
-        durable.write(folder / journal.FILE_NAME, journal.encode(*lines) + left)
-        durable.sync_folder(folder)
 
     def _settle(self, job: Job) -> None:
         """Bring a job that a process left behind into order: source, leftovers, state.
@@ -697,7 +568,7 @@ class Spool:
     def _finish_admission(self, job: Job) -> None:
         """Take the source of a `pending` job away, if it still is what it was."""
         try:
-            if job.seen is not None and not _claim_again(job.seen, _claimed(job.seen.path, job)):
+            if job.seen is not None and not claim_again(job.seen, _claimed(job.seen.path, job)):
                 self._pending[job.name] = job
                 return
         except OSError as error:
@@ -750,7 +621,7 @@ class Spool:
             except FileNotFoundError:
                 if not self.check_folder(job):
                     return
-                self._remake_journal(job.folder)
+                remake_journal(job.folder, self.clock.now(), self.mode)
                 journal.append(job.folder, line, sync=sync)
             job.ledger.apply(line)
             if show:
@@ -770,7 +641,7 @@ class Spool:
         While outputs/ itself is not there, or another disk is mounted over it, nothing is known to be gone.
         """
         try:
-            if _identity(job.folder.lstat()) == job.identity:
+            if identity_of(job.folder.lstat()) == job.identity:
                 return True
         except (FileNotFoundError, NotADirectoryError):
             pass
@@ -785,23 +656,9 @@ class Spool:
     def outputs_stand(self) -> bool:
         """Whether outputs/ still is the folder that was recovered from."""
         try:
-            return _identity(self._outputs.stat()) == self._identity
+            return identity_of(self._outputs.stat()) == self._identity
         except OSError:
             return False
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
-
-
-def _is_live(folder: Path) -> bool:
-    """Whether a job may have to go on: where it cannot be told, it may."""
-    try:
-        return not journal.read(folder).ended
-    except FileNotFoundError:
-        return (folder / JOB_FILE).exists() and status.read_state(folder) not in ENDS
-    except OSError:
-        return True
 
 
 def _new(folder: Path) -> Path:
@@ -812,86 +669,3 @@ def _new(folder: Path) -> Path:
 def _claimed(path: Path, job: Job) -> Path:
     """Return where the source of a job lies between losing its name and being gone."""
     return path.with_name(f".hotfolder-{job.name}.taking")
-
-
-def _is_seen(found: os.stat_result, seen: Seen) -> bool:
-    return (found.st_size, found.st_mtime_ns, found.st_ino) == (seen.size, seen.mtime_ns, seen.inode)
-
-
-def _claim_again(seen: Seen, hidden: Path) -> bool:
-    """Claim a source where an earlier attempt, or process, may have stopped half-way.
-
-    Raises:
-        OSError: not now.
-    """
-    if os.path.lexists(hidden):
-        if not _is_seen(hidden.lstat(), seen):
-            put_back(hidden, seen.path)
-        return True
-    with suppress(FileNotFoundError, NotADirectoryError):
-        if _is_seen(seen.path.lstat(), seen):
-            return claim(seen, hidden)
-    return True
-
-
-def claim(seen: Seen, hidden: Path) -> bool:
-    """Take a file's name away if it is still the one that was read; return whether that is dealt with.
-
-    It is looked at after it was renamed: nobody can open it by its name any more. A file that somebody writes to
-    meanwhile gets its name back: it is the next drop.
-    """
-    try:
-        seen.path.rename(hidden)
-        if not _is_seen(hidden.lstat(), seen) or lease.look(hidden) is lease.Writer.BUSY:
-            put_back(hidden, seen.path)
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        _log.warning("source_not_removed", file=names.shown(seen.path.name), error=names.shown(str(error)))
-        return False
-    return True
-
-
-def take_away(seen: Seen) -> bool:
-    """Remove a file from the inbox if it is still the one that was read; return whether it is gone from its name."""
-    hidden = hidden_name(seen.path)
-    if not claim(seen, hidden):
-        return False
-    try:
-        durable.remove(hidden)
-    except OSError as error:
-        _log.warning("source_not_removed", file=names.shown(seen.path.name), error=names.shown(str(error)))
-        return False
-    return True
-
-
-def put_back(hidden: Path, path: Path) -> None:
-    """Give a file its name back, unless something newer has it: then it gets a name beside it."""
-    if path.exists() and path.samefile(hidden):
-        hidden.unlink()
-        return
-    for number in range(1, 1000):
-        name = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        try:
-            # A rename would overwrite.
-            os.link(hidden, name)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            if error.errno not in _NO_LINKS or os.path.lexists(name):
-                raise
-            hidden.rename(name)
-            return
-        hidden.unlink()
-        return
-
-
-def hidden_name(path: Path) -> Path:
-    """Return where a source lies between being read and being gone; short, whatever the name's length."""
-    return path.with_name(f".hotfolder-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.taking")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from hotfolder import durable, names, schedules, spool
+from hotfolder import claim, durable, foreign, names, schedules
+from hotfolder.claim import Seen
 from hotfolder.clock import Clock, Moment
 from hotfolder.errors import Rejected
 from hotfolder.schedules import FOLDER, STATUS_SUFFIX, Note, Once, State, Timing
 from hotfolder.settings import Settings
-from hotfolder.spool import Drop, Seen, Spool
+from hotfolder.spool import Drop, Spool
 from hotfolder.tomltext import MAX_OWN_BYTES
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Timetable:
                 schedules.read(data, self._settings)
                 self._keep(name, data, lane, str(seen.path.relative_to(self._settings.inbox_dir)))
                 self._stuck.add(seen)
-            if not os.access(seen.path.parent, os.W_OK) or not spool.take_away(seen):
+            if not os.access(seen.path.parent, os.W_OK) or not claim.take_away(seen):
                 return False
             self._stuck.discard(seen)
             durable.sync_folder(seen.path.parent)
@@ -287,13 +288,13 @@ class Timetable:
 
     def _finish_adoption(self, dropped: Path, schedule: Path) -> None:
         """A drop may lie there under its hidden name: removed if it is the schedule, else put back, a drop again."""
-        hidden = spool.hidden_name(dropped)
+        hidden = claim.hidden_name(dropped)
         if not hidden.exists():
             return
-        if schedule.is_file() and spool.file_sha256(hidden) == spool.file_sha256(schedule):
+        if schedule.is_file() and foreign.file_sha256(hidden) == foreign.file_sha256(schedule):
             hidden.unlink()
         else:
-            spool.put_back(hidden, dropped)
+            claim.put_back(hidden, dropped)
         durable.sync_folder(dropped.parent)
 
     def _let_go(self, here: set[str]) -> None:

@@ -1,0 +1,106 @@
+"""Taking a file out of the inbox: exactly the one that was read, and never one that somebody put in its place."""
+
+import errno
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from hotfolder import durable, lease, names
+
+#: What file systems without hard links answer.
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A file as it was when it was read: taken away only if it is still the same."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+def is_seen(found: os.stat_result, seen: Seen) -> bool:
+    """Whether a file still is the one that was read."""
+    return (found.st_size, found.st_mtime_ns, found.st_ino) == (seen.size, seen.mtime_ns, seen.inode)
+
+
+def claim_again(seen: Seen, hidden: Path) -> bool:
+    """Claim a source where an earlier attempt, or process, may have stopped half-way.
+
+    Raises:
+        OSError: not now.
+    """
+    if os.path.lexists(hidden):
+        if not is_seen(hidden.lstat(), seen):
+            put_back(hidden, seen.path)
+        return True
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if is_seen(seen.path.lstat(), seen):
+            return claim(seen, hidden)
+    return True
+
+
+def claim(seen: Seen, hidden: Path) -> bool:
+    """Take a file's name away if it is still the one that was read; return whether that is dealt with.
+
+    It is looked at after it was renamed: nobody can open it by its name any more. A file that somebody writes to
+    meanwhile gets its name back: it is the next drop.
+    """
+    try:
+        seen.path.rename(hidden)
+        if not is_seen(hidden.lstat(), seen) or lease.look(hidden) is lease.Writer.BUSY:
+            put_back(hidden, seen.path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        _log.warning("source_not_removed", file=names.shown(seen.path.name), error=names.shown(str(error)))
+        return False
+    return True
+
+
+def take_away(seen: Seen) -> bool:
+    """Remove a file from the inbox if it is still the one that was read; return whether it is gone from its name."""
+    hidden = hidden_name(seen.path)
+    if not claim(seen, hidden):
+        return False
+    try:
+        durable.remove(hidden)
+    except OSError as error:
+        _log.warning("source_not_removed", file=names.shown(seen.path.name), error=names.shown(str(error)))
+        return False
+    return True
+
+
+def put_back(hidden: Path, path: Path) -> None:
+    """Give a file its name back, unless something newer has it: then it gets a name beside it."""
+    if path.exists() and path.samefile(hidden):
+        hidden.unlink()
+        return
+    for number in range(1, 1000):
+        name = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        try:
+            # A rename would overwrite.
+            os.link(hidden, name)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno not in _NO_LINKS or os.path.lexists(name):
+                raise
+            hidden.rename(name)
+            return
+        hidden.unlink()
+        return
+
+
+def hidden_name(path: Path) -> Path:
+    """Return where a source lies between being read and being gone; short, whatever the name's length."""
+    return path.with_name(f".hotfolder-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.taking")

@@ -1,0 +1,124 @@
+"""One job, as every part sees it, and how it is read from its folder."""
+
+import errno
+import os
+import stat
+import threading
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from hotfolder import durable, journal, names, status
+from hotfolder.claim import Seen
+from hotfolder.clock import Moment
+from hotfolder.journal import Event, Ledger, Origin, State, StopReason
+from hotfolder.plan import Plan, digest
+from hotfolder.status import Progress
+
+JOB_FILE: Final = "job.toml"
+PLAN_FILE: Final = "plan.toml"
+SOURCES: Final = "sources"
+
+
+@dataclass(kw_only=True, eq=False)
+class Job:
+    """One live job: its folder is its identity."""
+
+    folder: Path
+    stem: str
+    take: int
+    ledger: Ledger
+    #: (st_dev, st_ino) of the folder: another folder of the same name is another job.
+    identity: tuple[int, int] = (0, 0)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    #: Candidates that are being made or saved.
+    in_flight: set[int] = field(default_factory=set)
+    #: Candidates still to be made, in order.
+    todo: deque[int] = field(default_factory=deque)
+    #: What the next step of its running cell is told; read without the lock.
+    stop: StopReason | None = None
+    #: The folder is gone: nothing is written any more.
+    gone: bool = False
+    progress: Progress | None = None
+    #: Seconds by phase, of the pictures made in this process.
+    timings: dict[str, float] = field(default_factory=dict)
+    model_key: str = ""
+    priority: int = 0
+    #: The pictures of the inbox that it names, by path; None until its text was read.
+    pictures: frozenset[Path] | None = None
+    #: What made it, as it lay in the inbox; None where nothing is to be taken away.
+    seen: Seen | None = None
+    #: The line that ends it, while the disk does not take it.
+    ending: Mapping[str, Any] | None = None
+    #: Its status file says less than its journal: it could not be written.
+    stale: bool = False
+
+    @property
+    def name(self) -> str:
+        """Such as "mug_take01"."""
+        return self.folder.name
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Sorts the line: what was put in front, then priority, then the order in which they came."""
+        return (-self.ledger.first, -self.priority, self.ledger.seq)
+
+
+def load(folder: Path, now: Moment, mode: str) -> Job:
+    """Read a job from its folder; a journal that is lost is made again.
+
+    Args:
+        now, mode: for the lines of a journal that is made again.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+    """
+    split = names.split_take(folder.name)
+    found = folder.lstat()
+    if split is None or not stat.S_ISDIR(found.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "no folder of a job", str(folder))
+    try:
+        journal.mend(folder)
+        ledger = journal.read(folder)
+    except FileNotFoundError:
+        ledger = Ledger()
+    if ledger.origin is None:
+        remake_journal(folder, now, mode)
+        ledger = journal.read(folder)
+    stem, take = split
+    return Job(folder=folder, stem=stem, take=take, ledger=ledger, identity=identity_of(found))
+
+
+def remake_journal(folder: Path, now: Moment, mode: str) -> None:
+    """Make a lost journal again from job.toml, plan.toml, what is left of it and, later, the sidecars.
+
+    Raises:
+        FileNotFoundError: there is no job.toml either.
+    """
+    data = (folder / JOB_FILE).read_bytes()
+    origin = Origin(file=f"{folder.name}.toml", size=len(data), mtime_ns=0, sha256=digest(data))
+    lines = [
+        journal.line(Event.PENDING, now, seq=0, mode=mode, origin=asdict(origin)),
+        journal.line(Event.ADMITTED, now),
+    ]
+    with suppress(OSError, ValueError):
+        plan = (folder / PLAN_FILE).read_bytes()
+        Plan.load(plan)
+        lines.append(journal.line(Event.PLANNED, now, sha256=digest(plan), notices=[]))
+    if status.read_state(folder) is State.CANCELLED:
+        lines.append(journal.line(Event.CANCEL, now))
+    lines.append(journal.line(Event.NOTICE, now, text="the journal was lost and made again from what is in the folder"))
+    left = b""
+    with suppress(FileNotFoundError):
+        left = (folder / journal.FILE_NAME).read_bytes()
+    durable.write(folder / journal.FILE_NAME, journal.encode(*lines) + left)
+    durable.sync_folder(folder)
+
+
+def identity_of(found: os.stat_result) -> tuple[int, int]:
+    """Return what tells a folder from another of the same name."""
+    return found.st_dev, found.st_ino
