@@ -46,6 +46,8 @@ from hotfolder.worker import Worker
 #: How often the daemon looks after its parts and writes progress; where it may end by itself, more often.
 _LOOK_S: Final = 0.5
 _LOOK_SOON_S: Final = 0.1
+#: Why the line is closed while there is no outputs/.
+_GONE: Final = "outputs/ is gone"
 #: A disk that was full is tried again after so long.
 _FULL_S: Final = 5.0
 #: A thread of ours that makes no pass for so long is stuck, and systemd should know.
@@ -93,14 +95,32 @@ def serve(
     with ExitStack() as stack:
         stack.enter_context(Lock(settings.workspace, mode=mode, started_at=str(clock.now())))
         stack.enter_context(_signals(stop))
-        while True:
-            daemon = _Daemon(
-                settings, _gpu_engine(settings) if engine is None else engine, clock, stop, drain=drain, only=only
-            )
-            result = daemon.run()
-            if result is not None:
-                return result
+        while not stop.is_set():
+            with suppress(_OutputsGone):
+                daemon = _Daemon(
+                    settings, _gpu_engine(settings) if engine is None else engine, clock, stop, drain=drain, only=only
+                )
+                result = daemon.run()
+                if result is not None:
+                    return result
             _log.warning("outputs_replaced", what="starting again from what is there now")
+            while not settings.outputs_dir.is_dir() and not stop.wait(_LOOK_S):
+                pass
+        return OK
+
+
+class _OutputsGone(Exception):
+    """outputs/ went away while the parts were put together."""
+
+
+@contextmanager
+def _while_outputs_stand(outputs: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        if outputs.is_dir():
+            raise
+        raise _OutputsGone from error
 
 
 def _gpu_engine(settings: Settings) -> Engine:
@@ -121,7 +141,8 @@ class _Daemon:
         self._mode = "direct" if only else "queued"
         self._stopping = threading.Event()
         self._note = RunningNote(settings.cache_dir, self._run_id)
-        spool = Spool(settings, clock, self._run_id, self._mode)
+        with _while_outputs_stand(settings.outputs_dir):
+            spool = Spool(settings, clock, self._run_id, self._mode)
         gallery = Gallery(settings.cache_dir, settings.outputs_dir)
         self._shop = Shop(
             spool=spool,
@@ -150,14 +171,18 @@ class _Daemon:
         )
         self._worker = Worker(self._shop, self._note)
         self._notifier = Notifier()
-        self._outputs = _identity(settings.outputs_dir)
         self._glance = Glance(shop=self._shop, intake=self._intake, watch=self._watch, mode=self._mode)
         self._passes = (0, clock.monotonic())
         self._full_at: float | None = None
 
     def run(self) -> int | None:
         """Serve; return the exit code, None where outputs/ was replaced and all must be read anew."""
-        self._recover()
+        try:
+            with _while_outputs_stand(self._settings.outputs_dir):
+                self._recover()
+        except _OutputsGone:
+            self._shop.gallery.close()
+            raise
         for part in (self._worker, self._preparer, self._intake):
             part.start()
         self._notifier.send("READY=1", "STATUS=serving")
@@ -291,14 +316,15 @@ class _Daemon:
     # --- what may go wrong around it ---
 
     def _look_at_outputs(self) -> bool:
-        """No cell starts while outputs/ is away; return False where another folder has taken its place."""
-        now = _identity(self._settings.outputs_dir)
-        if now is None:
-            self._shop.line.close("outputs/ is gone")
-            # Whatever comes back is read anew: cells that were under way could not be kept.
-            self._outputs = None
+        """No cell starts while outputs/ is away; return False where all must be read anew.
+
+        That is so where another folder has taken its place, and also where the same one is back: cells that were under
+        way meanwhile could not be kept.
+        """
+        if not self._settings.outputs_dir.is_dir():
+            self._shop.line.close(_GONE)
             return True
-        return now == self._outputs
+        return _GONE not in self._shop.line.closed and self._shop.spool.outputs_stand
 
     def _look_at_disk(self) -> None:
         """No cell starts while the disk is full; nor for a while after a write found it so, whatever is said of it."""
@@ -363,11 +389,3 @@ def _make_folders(settings: Settings) -> None:
         raise SettingsError(
             "no-workspace", f"{error.filename}: {error.strerror}", "the daemon must be able to write there"
         ) from error
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -329,17 +329,22 @@ def _choose(
     document: Document, presets: Presets, default_preset: str, lane: LaneDefaults, problems: list[Problem]
 ) -> tuple[Preset | None, str]:
     """Find the preset; where it cannot be had, the other keys are still checked, as those of text2img."""
-    name = document.table.get("preset", lane.keys.get("preset", default_preset))
-    line = document.line_of(["preset"]) if "preset" in document.table else None
+    line, where = None, ""
+    if "preset" in document.table:
+        name, line = document.table["preset"], document.line_of(["preset"])
+    elif "preset" in lane.keys:
+        name, where = lane.keys["preset"], f"{lane.file}: "
+    else:
+        name, where = default_preset, "default_preset of hotfolder.toml: "
     if not isinstance(name, str) or len(name) > _MAX_SHOWN:
-        found = f"preset = {_short(name)}: the name of a preset in quotes is accepted"
+        found = f"{where}preset = {_short(name)}: the name of a preset in quotes is accepted"
         problems.append(Problem(code="bad-value", message=found, line=line))
         return None, "text2img"
     try:
         preset = presets.get(name)
         check_preset(preset)
     except SettingsError as error:
-        problems.append(Problem(code=error.code, message=error.message, hint=error.hint, line=line))
+        problems.append(Problem(code=error.code, message=f"{where}{error.message}", hint=error.hint, line=line))
         return None, "text2img"
     return preset, preset.kind
 

@@ -1,10 +1,10 @@
 """structlog: to the console, pretty on a terminal and JSON otherwise, and each job's events to its log.jsonl."""
 
 import json
+import os
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, TextIO
 
 import structlog
@@ -58,8 +58,15 @@ def _to_job(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         if line.get("exc_info"):
             line = dict(structlog.processors.format_exc_info(None, "", line))
         try:
-            with (Path(folder) / FILE_NAME).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+            _append(f"{folder}/{FILE_NAME}", json.dumps(line, ensure_ascii=False, default=str) + "\n")
         except OSError:
             event["log_file"] = "not written"
     return event
+
+
+def _append(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(descriptor, text.encode("utf-8", "backslashreplace"))
+    finally:
+        os.close(descriptor)

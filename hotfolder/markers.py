@@ -17,13 +17,16 @@ from hotfolder.journal import ENDS
 class Markers:
     """The markers of one outputs/."""
 
-    def __init__(self, cache_dir: Path, outputs: Path) -> None:
+    def __init__(self, cache_dir: Path, outputs: Path, identity: tuple[int, int]) -> None:
         """Open the markers, or make them.
 
         They speak of one outputs/: while another disk, or none, is mounted there, they stay.
+
+        Args:
+            identity: (st_dev, st_ino) of outputs/.
         """
         self._outputs = outputs
-        self._folder = cache_dir / "live" / f"{os.statvfs(outputs).f_fsid:x}-{outputs.stat().st_ino:x}"
+        self._folder = cache_dir / "live" / f"{os.statvfs(outputs).f_fsid:x}-{identity[1]:x}"
         if not self._folder.is_dir():
             self._make()
 

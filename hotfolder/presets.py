@@ -4,8 +4,10 @@ The shipped ones travel with the package; a workspace's own are laid over them b
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -119,8 +121,7 @@ class Presets:
             raise _explain(error, layers[0][0], origins) from error
 
     def _files(self) -> dict[str, Path]:
-        files = {file.stem: file for file in sorted(self.shipped.glob("*.toml"))}
-        return files | {file.stem: file for file in sorted(self.own.glob("*.toml"))}
+        return _files_in(self.shipped) | _files_in(self.own)
 
     def _layers(self, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """From the preset itself down what it extends. A workspace's `tiny` extending `tiny` means the shipped one."""
@@ -146,6 +147,13 @@ def shipped_dir() -> Path:
     """Return the folder of the shipped presets: in the wheel beside this file, in a checkout at its root."""
     inside = Path(__file__).parent / "presets_shipped"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "presets"
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Return name -> file; listed for every job, so by name alone."""
+    with suppress(OSError):
+        return {name[: -len(".toml")]: folder / name for name in sorted(os.listdir(folder)) if name.endswith(".toml")}
+    return {}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         for text in work.made.notices if work.made else ():
             if text not in job.ledger.notices:
                 shop.spool.notice(job, text)
-        shop.spool.done(job, output)
+        shop.spool.done(job, output, last=not job.todo and job.in_flight == {cell.candidate})
     except OSError as error:
         _wait_for_disk(shop, cell, error)
         return

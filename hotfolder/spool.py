@@ -7,7 +7,6 @@ old name by then is a new drop, be it the same to the byte.
 """
 
 import errno
-import functools
 import hashlib
 import os
 import shutil
@@ -35,6 +34,8 @@ from hotfolder.settings import Settings
 
 #: Ends that `.resume` can leave.
 RESUMABLE: Final = frozenset({State.FAILED, State.CANCELLED, State.PARTIAL})
+#: Plans that are kept in memory; there may be thousands of jobs in the line.
+_MAX_PLANS: Final = 64
 #: A folder that is being built has a dot before its name, and this behind.
 _NEW: Final = ".new"
 
@@ -59,6 +60,29 @@ class Drop:
     picture: Path | None = None
 
 
+class _Plans:
+    """The plans that were used last, by folder and hash. Used by several threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, str | None], Plan] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[Path, str | None]) -> Plan | None:
+        """Return a plan that is known, which keeps it known."""
+        with self._lock:
+            plan = self._known.pop(key, None)
+            if plan is not None:
+                self._known[key] = plan
+            return plan
+
+    def add(self, key: tuple[Path, str | None], plan: Plan) -> None:
+        """Know a plan, instead of the one that was not used for longest."""
+        with self._lock:
+            self._known[key] = plan
+            if len(self._known) > _MAX_PLANS:
+                del self._known[next(iter(self._known))]
+
+
 class Spool:
     """The jobs of one workspace that are live, and their folders."""
 
@@ -70,9 +94,8 @@ class Spool:
         self.mode = mode
         self.live: dict[str, Job] = {}
         self._outputs = settings.outputs_dir
-        #: (st_dev, st_ino) of outputs/: what is missing from another folder is not gone.
-        self._identity = (0, 0)
-        self._markers = Markers(settings.cache_dir, self._outputs)
+        self._open()
+        self._plans = _Plans()
         self._takes: dict[str, int] = {}
         #: Jobs whose source could not be taken away, live or ended.
         self._pending: dict[str, Job] = {}
@@ -83,6 +106,12 @@ class Spool:
         self._seq = 0
         self._first = 0
         self._lock = threading.RLock()
+
+    def _open(self) -> None:
+        """Look which outputs/ is there: all that follows speaks of this one."""
+        #: (st_dev, st_ino): what is missing from another folder is not gone.
+        self._identity = identity_of(self._outputs.stat())
+        self._markers = Markers(self.settings.cache_dir, self._outputs, self._identity)
 
     # --- admission ---
 
@@ -263,9 +292,9 @@ class Spool:
                 return  # cancelled while its pictures were copied
             durable.write(job.folder / PLAN_FILE, data)
             durable.sync_folder(job.folder)
-            self._write(
-                job, journal.line(Event.PLANNED, self.clock.now(), sha256=digest(data), notices=list(plan.notices))
-            )
+            sha256 = digest(data)
+            self._plans.add((job.folder, sha256), plan)
+            self._write(job, journal.line(Event.PLANNED, self.clock.now(), sha256=sha256, notices=list(plan.notices)))
             self._lay_out(job, plan)
 
     def waiting(self, job: Job, pictures: Sequence[str]) -> None:
@@ -280,9 +309,10 @@ class Spool:
             if job.ledger.state is State.QUEUED:
                 self._write(job, journal.line(Event.STARTED, self.clock.now(), run_id=self.run_id))
 
-    def done(self, job: Job, output: Output) -> None:
-        """A candidate's picture is on disk."""
-        self._write(job, journal.line(Event.DONE, self.clock.now(), output=asdict(output)))
+    def done(self, job: Job, output: Output, *, last: bool = False) -> None:
+        """A candidate's picture is on disk. With `last` the job ends at once: both lines share a flush and a status."""
+        line = journal.line(Event.DONE, self.clock.now(), output=asdict(output))
+        self._write(job, line, sync=not last, show=not last)
 
     def failed(self, job: Job, failure: Failure) -> None:
         """A candidate cannot be finished; the others go on."""
@@ -396,8 +426,7 @@ class Spool:
             if job is None or job.ledger.state not in RESUMABLE:
                 return None
             try:
-                sha256 = job.ledger.plan_sha256
-                plan = self._plan(job.folder / PLAN_FILE, sha256, force or job.ledger.force) if sha256 else None
+                plan = self._plan(job, force=force or job.ledger.force) if job.ledger.plan_sha256 else None
             except JobError as error:
                 self.notice(job, f"resume: {error.message}")
                 return None
@@ -438,7 +467,7 @@ class Spool:
         Raises:
             JobError: `changed-file`: plan.toml is not as it was written.
         """
-        return self._plan(job.folder / PLAN_FILE, job.ledger.plan_sha256, job.ledger.force)
+        return self._plan(job, force=job.ledger.force)
 
     def plan_if_any(self, job: Job) -> Plan | None:
         """Return the plan of a job, for what only shows it; None where it has none that can be read."""
@@ -446,16 +475,21 @@ class Spool:
             return self.plan(job) if job.ledger.plan_sha256 else None
         return None
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - a spool lives as long as its process
-    def _plan(self, path: Path, sha256: str | None, force: bool) -> Plan:  # noqa: FBT001 - part of the key
+    def _plan(self, job: Job, *, force: bool) -> Plan:
+        key = (job.folder, job.ledger.plan_sha256)
+        known = self._plans.get(key)
+        if known is not None:
+            return known
         hint = "put it back as it was, or drop job.toml again"
         try:
-            data = path.read_bytes()
-            if digest(data) != sha256 and not force:
-                raise JobError("changed-file", f"{path.name} is not the one that was written", hint)
-            return Plan.load(data)
+            data = (job.folder / PLAN_FILE).read_bytes()
+            if digest(data) != job.ledger.plan_sha256 and not force:
+                raise JobError("changed-file", f"{PLAN_FILE} is not the one that was written", hint)
+            plan = Plan.load(data)
         except (FileNotFoundError, ValueError) as error:
-            raise JobError("changed-file", f"{path.name} cannot be read any more", hint) from error
+            raise JobError("changed-file", f"{PLAN_FILE} cannot be read any more", hint) from error
+        self._plans.add(key, plan)
+        return plan
 
     def show(self, job: Job, *, sync: bool = False) -> None:
         """Write the job's status file from what is known now.
@@ -483,7 +517,7 @@ class Spool:
 
         Costs what is live; only where the markers themselves are missing is all of outputs/ read.
         """
-        self._identity = identity_of(self._outputs.stat())
+        self._open()
         for entry in os.scandir(self._outputs):
             if entry.name.startswith(".") and entry.name.endswith(_NEW) and names.split_take(entry.name[: -len(_NEW)]):
                 shutil.rmtree(entry.path, ignore_errors=True)

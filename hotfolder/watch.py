@@ -9,9 +9,16 @@ from typing import Final
 import structlog
 from watchdog.events import (
     EVENT_TYPE_CLOSED,
-    EVENT_TYPE_CLOSED_NO_WRITE,
     EVENT_TYPE_MOVED,
-    EVENT_TYPE_OPENED,
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileAttribEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
     FileSystemEvent,
     FileSystemEventHandler,
 )
@@ -19,6 +26,18 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 
 #: More are not remembered: the files then settle by time.
 _MAX_HINTS: Final = 100_000
+#: What the kernel is asked for. Not that a file was opened or read: our own looks would drown the rest.
+_EVENTS: Final = (
+    FileMovedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileAttribEvent,
+    FileClosedEvent,
+    FileDeletedEvent,
+    DirMovedEvent,
+    DirCreatedEvent,
+    DirDeletedEvent,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -114,10 +133,10 @@ class Watch:
             if folder not in self._watches:
                 handler = _Handler(folder, self._hints, self._wake)
                 # A watch on a symbolic link would deliver nothing.
-                self._watches[folder] = (
-                    identity,
-                    self._observer.schedule(handler, str(folder.resolve()), recursive=False),
+                watch = self._observer.schedule(
+                    handler, str(folder.resolve()), recursive=False, event_filter=list(_EVENTS)
                 )
+                self._watches[folder] = (identity, watch)
 
 
 class _Handler(FileSystemEventHandler):
@@ -128,8 +147,6 @@ class _Handler(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         with suppress(Exception):
-            if event.event_type in {EVENT_TYPE_OPENED, EVENT_TYPE_CLOSED_NO_WRITE}:
-                return
             if event.event_type == EVENT_TYPE_MOVED and event.dest_path:
                 self._hints.add(self._folder / Path(os.fsdecode(event.dest_path)).name, moved_in=True)
             elif event.event_type == EVENT_TYPE_CLOSED:

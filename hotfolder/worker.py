@@ -131,7 +131,8 @@ class Worker:
     def _load_next(self) -> None:
         """Begin to load the sources of the cell that would be next."""
         cell = self._shop.line.peek(self._shop.engine.loaded)
-        if cell is not None:
+        plan = self._shop.spool.plan_if_any(cell.job) if cell is not None else None
+        if cell is not None and plan is not None and plan.sources:
             self._next = (cell, self._loader.submit(run.load_pictures, self._shop, cell))
 
     # --- the saving thread ---
