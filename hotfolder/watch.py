@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 from watchdog.events import (
+    EVENT_TYPE_ATTRIB,
     EVENT_TYPE_CLOSED,
     EVENT_TYPE_MOVED,
     DirCreatedEvent,
@@ -147,10 +148,11 @@ class _Handler(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         with suppress(Exception):
+            path = self._folder / Path(os.fsdecode(event.src_path or "")).name
+            if event.event_type == EVENT_TYPE_CLOSED:
+                self._hints.add(path, moved_in=False)
+            elif event.event_type != EVENT_TYPE_ATTRIB:
+                self._hints.drop(path)
             if event.event_type == EVENT_TYPE_MOVED and event.dest_path:
                 self._hints.add(self._folder / Path(os.fsdecode(event.dest_path)).name, moved_in=True)
-            elif event.event_type == EVENT_TYPE_CLOSED:
-                self._hints.add(self._folder / Path(os.fsdecode(event.src_path)).name, moved_in=False)
-            else:
-                self._hints.drop(self._folder / Path(os.fsdecode(event.src_path)).name)
             self._wake.set()

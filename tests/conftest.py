@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listener import Listener
 from painted import PaintedEngine
 from PIL import Image
 from processes import Process
@@ -152,18 +153,26 @@ def serve(workspace: Workspace) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def spawn(workspace: Workspace) -> Iterator[Spawn]:
+def spawn(workspace: Workspace, tmp_path: Path) -> Iterator[Spawn]:
     """Starts a daemon with a painted engine on the workspace, as a process of its own: see tests/served.py."""
     running: list[Process] = []
 
-    def start(*options: str, **more: Any) -> Process:
-        process = Process(workspace, *options, **more)
+    def start(*options: str, on: Workspace | None = None, **more: Any) -> Process:
+        process = Process(on or workspace, *options, log_file=tmp_path / "serve.log", **more)
         running.append(process)
         return process
 
     yield start
     for process in running:
         process.kill()
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Listener]:
+    """Systemd's end of the notification socket."""
+    found = Listener(str(tmp_path / "notify"))
+    yield found
+    found.close()
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""The promise of DESIGN section 1, checked on a workspace that no daemon serves any more.
+
+> A job that was dropped whole is never lost, never run from a half-read file, and ends in exactly one end state with a
+> readable status file. A finished picture is never half visible.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from conftest import Workspace
+from PIL import Image
+
+from hotfolder import journal, outputs, record
+from hotfolder.journal import ENDS, Ledger, State
+
+#: What may stand in a job's folder, next to its pictures and their sidecars.
+JOB_FILES = {
+    "job.toml",
+    "plan.toml",
+    "status.toml",
+    "journal.jsonl",
+    "log.jsonl",
+    "index.html",
+    "sources",
+    "work",
+}
+
+
+def check_promise(
+    workspace: Workspace, dropped: Mapping[str, str], *, inbox: tuple[str, ...] = (), state: str = "completed"
+) -> dict[str, Ledger]:
+    """Check everything that was promised; return the ledgers by job.
+
+    Args:
+        dropped: job -> its text, of every job file that was dropped whole: there is a take of each and no other.
+        inbox: what may still lie in the inbox.
+        state: how each of them ends.
+    """
+    assert workspace.jobs() == sorted(dropped), "one take of each drop"
+    ledgers = {name: check_job(workspace.outputs / name, text, state) for name, text in dropped.items()}
+    left = sorted(str(path.relative_to(workspace.inbox)) for path in workspace.inbox.rglob("*") if path.is_file())
+    assert left == sorted(inbox), "the inbox holds what nobody took, and no leftovers"
+    hidden = [path.name for path in workspace.outputs.iterdir() if path.name.startswith(".")]
+    assert not hidden, "no leftovers beside the jobs"
+    markers = workspace.root / ".hotfolder" / "live"
+    assert [path.name for path in markers.rglob("*") if path.is_file()] == [], "what has ended is not live"
+    found = workspace.daemon_status()
+    assert found["state"] == "stopped"
+    assert found["counts"] == {state: len(dropped)}
+    return ledgers
+
+
+def check_job(folder: Path, text: str, state: str) -> Ledger:
+    """Check one job that has ended."""
+    assert (folder / "job.toml").read_text(encoding="utf-8") == text, "as dropped, byte for byte"
+    lines = (folder / journal.FILE_NAME).read_bytes()
+    assert lines.endswith(b"\n")
+    ledger = journal.read(folder)
+    assert ledger.admitted
+    assert ledger.state == state
+    assert ends_of(lines) == [state], "exactly one end"
+    told = tomllib.loads((folder / "status.toml").read_text(encoding="utf-8"))
+    assert (told["state"], told["job"]) == (state, folder.name)
+    assert (told["done"], told["attempt"]) == (len(ledger.done), ledger.attempt)
+    assert told.get("outputs", []) == [
+        {"file": ledger.done[number].file, "candidate": number, "seed": ledger.done[number].seed}
+        for number in sorted(ledger.done)
+    ]
+    check_pictures(folder, ledger)
+    strange = {path.name for path in folder.iterdir()} - JOB_FILES - pictures_of(ledger)
+    assert not strange, "nothing else in the folder"
+    if State(state) is State.COMPLETED:
+        assert sorted(ledger.done) == list(range(1, told["candidates"] + 1))
+        assert not ledger.failed
+    return ledger
+
+
+def check_pictures(folder: Path, ledger: Ledger) -> None:
+    """Each finished picture stands there whole, with a sidecar that tells its hashes; each sidecar has its picture."""
+    for output in ledger.done.values():
+        data = (folder / output.file).read_bytes()
+        said = record.load((folder / f"{output.file}.toml").read_bytes())
+        assert hashlib.sha256(data).hexdigest() == output.sha256 == said.file_sha256
+        with Image.open(folder / output.file) as image:
+            image.load()
+            assert record.pixels_sha256(image) == output.pixels_sha256 == said.pixels_sha256
+            assert outputs.CHUNK in image.text  # type: ignore[attr-defined]  # a PNG's own
+        assert (said.candidate, said.seed, said.job) == (output.candidate, output.seed, folder.name)
+    pngs = {path.name for path in folder.glob("*.png")}
+    assert pngs == {output.file for output in ledger.done.values()}, "no picture that is not finished"
+    assert {path.name.removesuffix(".toml") for path in folder.glob("*.png.toml")} == pngs
+
+
+def pictures_of(ledger: Ledger) -> set[str]:
+    return {name for output in ledger.done.values() for name in (output.file, f"{output.file}.toml")}
+
+
+def ends_of(lines: bytes) -> list[str]:
+    """The ends that a journal tells, in order."""
+    return [line["state"] for line in journal.lines(lines) if line["event"] == journal.Event.ENDED]
+
+
+def pixels(ledgers: Mapping[str, Ledger]) -> dict[str, Any]:
+    """What is to be the same in a run that nothing disturbed."""
+    return {
+        name: {number: (output.seed, output.pixels_sha256) for number, output in ledger.done.items()}
+        for name, ledger in ledgers.items()
+    }
+
+
+def is_over(workspace: Workspace, jobs: Mapping[str, str]) -> bool:
+    """Whether every job has ended."""
+    return all(workspace.state(name) in {state.value for state in ENDS} for name in jobs)

@@ -1,0 +1,280 @@
+"""The line: which cell is next. In the order of arrival; a loaded model may go first, but not for ever."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clocks import SetClock
+from conftest import Serve, Workspace
+from painted import PaintedEngine
+from waiting import wait_until
+
+from hotfolder.engine import Request
+from hotfolder.job import Job
+from hotfolder.journal import Ledger
+from hotfolder.line import MAX_OVERTAKE_S, MAX_OVERTAKES, Cell, Line
+
+numbers = iter(range(1, 1_000_000))
+
+
+def job(name: str, *, model: str = "A", cells: int = 1, priority: int = 0, first: int = 0) -> Job:
+    """A job that came after every one before it."""
+    return Job(
+        folder=Path(f"{name}_take01"),
+        stem=name,
+        take=1,
+        ledger=Ledger(seq=next(numbers), first=first),
+        todo=deque(range(1, cells + 1)),
+        model_key=model,
+        priority=priority,
+    )
+
+
+def line_of(*jobs: Job, clock: SetClock | None = None) -> Line:
+    line = Line(clock or SetClock())
+    for one in jobs:
+        line.add(one)
+    return line
+
+
+def taken(line: Line, *, loaded: str = "") -> Iterator[Cell]:
+    """Take until nothing is ready; the model of each cell is the loaded one from then on."""
+    keys = frozenset({loaded} - {""})
+    while line.peek(keys) is not None:
+        cell = line.take(keys)
+        assert cell is not None
+        keys = frozenset({cell.job.model_key})
+        yield cell
+
+
+def order(line: Line, *, loaded: str = "") -> list[str]:
+    return [f"{cell.job.stem}{cell.candidate}" for cell in taken(line, loaded=loaded)]
+
+
+def test_jobs_go_in_the_order_in_which_they_came() -> None:
+    a, b, c = job("a"), job("b"), job("c")
+    assert order(line_of(c, a, b)) == ["a1", "b1", "c1"]
+
+
+def test_the_candidates_of_a_job_go_one_after_the_other() -> None:
+    assert order(line_of(job("a", cells=3), job("b"))) == ["a1", "a2", "a3", "b1"]
+
+
+def test_a_higher_priority_goes_first_and_a_lower_one_last() -> None:
+    a, b, c = job("a", priority=-5), job("b"), job("c", priority=5)
+    assert order(line_of(a, b, c)) == ["c1", "b1", "a1"]
+
+
+def test_what_was_put_in_front_goes_before_any_priority_and_the_last_one_put_there_first() -> None:
+    a, b, c = job("a", priority=100), job("b", first=1), job("c", first=2)
+    assert order(line_of(a, b, c)) == ["c1", "b1", "a1"]
+
+
+def test_an_urgent_job_gets_in_between_two_cells_of_another() -> None:
+    batch, urgent = job("batch", cells=3), job("urgent", priority=10, cells=2)
+    line = line_of(batch)
+    cells = taken(line)
+    assert next(cells).job is batch
+    line.add(urgent)
+    assert [cell.job.stem for cell in cells] == ["urgent", "urgent", "batch", "batch"]
+
+
+def test_a_job_of_the_loaded_model_goes_before_an_older_one_of_another() -> None:
+    assert order(line_of(job("a", model="A"), job("b", model="B")), loaded="B") == ["b1", "a1"]
+
+
+def test_a_loaded_model_does_not_go_before_a_higher_priority() -> None:
+    assert order(line_of(job("a", model="A", priority=1), job("b", model="B")), loaded="B") == ["a1", "b1"]
+
+
+def test_an_older_job_is_overtaken_by_at_most_eight_others() -> None:
+    old = job("old", model="A")
+    others = [job(f"b{number:02d}_", model="B") for number in range(MAX_OVERTAKES + 4)]
+    assert order(line_of(old, *others), loaded="B").index("old1") == MAX_OVERTAKES == 8
+
+
+def test_an_older_job_is_overtaken_for_at_most_ten_minutes() -> None:
+    clock = SetClock()
+    old, long, late = job("old", model="A"), job("long", model="B", cells=10), job("late", model="B")
+    line = line_of(old, long, late, clock=clock)
+    loaded = frozenset({"B"})
+    for _ in range(3):
+        cell = line.take(loaded)
+        assert cell is not None
+        assert cell.job is long
+        clock.turn(MAX_OVERTAKE_S / 3)
+    assert MAX_OVERTAKE_S == 600
+    assert order(line, loaded="B")[0] == "old1"
+
+
+def test_the_time_runs_from_the_first_job_that_overtook_not_from_the_arrival() -> None:
+    clock = SetClock()
+    line = line_of(job("old", model="A"), clock=clock)
+    clock.turn(10 * MAX_OVERTAKE_S)
+    line.add(job("new", model="B"))
+    assert order(line, loaded="B") == ["new1", "old1"]
+
+
+def test_looking_ahead_counts_as_no_overtaking() -> None:
+    clock = SetClock()
+    line = line_of(job("old", model="A"), job("new", model="B"), clock=clock)
+    for _ in range(100):
+        assert line.peek({"B"}) is not None
+    clock.turn(2 * MAX_OVERTAKE_S)
+    assert order(line, loaded="B") == ["new1", "old1"]
+
+
+def test_the_line_says_where_its_order_was_changed() -> None:
+    line = line_of(job("old", model="A"), job("new", model="B", cells=2), job("up", model="C", priority=-3))
+    line.take({"B"})
+    reasons = {waiting.stem: why for waiting, why in line.first(10)}
+    assert reasons == {"old": "1 later job(s) went first: their model was loaded", "new": "", "up": "priority -3"}
+
+
+def test_each_model_is_loaded_once_while_equals_can_be_sorted_by_it() -> None:
+    """Twelve jobs of three models, mixed: each model is loaded once, not twelve times."""
+    jobs = [job(f"{number:02d}_", model="ABC"[number % 3], cells=2) for number in range(12)]
+    models = [cell.job.model_key for cell in taken(line_of(*jobs))]
+    changes = [model for model, before in zip(models, [None, *models[:-1]], strict=True) if model != before]
+    assert changes == ["A", "B", "C"]
+
+
+def test_within_one_job_a_model_is_loaded_once_however_many_older_jobs_there_are() -> None:
+    """A job whose cells have begun is finished before another model is loaded, unless something urgent comes."""
+    jobs = [job(f"{number:02d}_", model="AB"[number % 2], cells=5) for number in range(40)]
+    models: dict[str, list[str]] = {}
+    for cell in taken(line_of(*jobs)):
+        models.setdefault(cell.job.name, []).append(f"{cell.candidate}")
+    names = [cell for cells in models.values() for cell in cells]
+    assert names == ["1", "2", "3", "4", "5"] * 40
+
+
+def test_a_cell_that_was_given_back_is_the_first_of_its_job() -> None:
+    one = job("a", cells=3)
+    line = line_of(one)
+    cell = line.take(())
+    assert cell is not None
+    line.put_back(cell)
+    line.add(one)
+    assert order(line) == ["a1", "a2", "a3"]
+
+
+def test_a_job_has_cells_until_the_last_one_came_to_its_end() -> None:
+    one = job("a", cells=2)
+    line = line_of(one)
+    for cell in taken(line):
+        assert line.has_cells(one)
+        line.let_go(cell)
+    assert not line.has_cells(one)
+
+
+def test_a_cell_that_moves_is_seen_at_every_moment() -> None:
+    """Whoever asks whether a job is through, while its last cell is taken and given back, never hears yes."""
+    one = job("a")
+    line = line_of(one)
+    stop = threading.Event()
+    missed = []
+
+    def look() -> None:
+        while not stop.is_set():
+            if not line.has_cells(one):
+                missed.append(1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for _ in range(2000):
+        cell = line.take(())
+        assert cell is not None
+        line.put_back(cell)
+        line.add(one)
+    stop.set()
+    thread.join()
+    assert not missed
+
+
+def test_a_closed_line_gives_nothing_until_every_reason_is_lifted() -> None:
+    line = line_of(job("a"))
+    line.close("pause")
+    line.close("disk full")
+    line.open("pause")
+    assert line.peek(()) is None
+    line.open("disk full")
+    assert line.peek(()) is not None
+
+
+def test_whoever_waits_is_woken_by_a_job_and_by_the_end() -> None:
+    line = Line(SetClock())
+    found: list[Cell | None] = []
+
+    def work() -> None:
+        while (cell := line.take(())) is not None:
+            found.append(cell)
+        found.append(None)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    line.add(job("a"))
+    wait_until(lambda: found, what="the cell of a")
+    line.stop()
+    thread.join(10)
+    assert [cell and cell.job.stem for cell in found] == ["a", None]
+
+
+def test_a_job_is_found_in_the_line_though_its_plan_now_says_another_model() -> None:
+    """A job that was taken up again is another object of the same name."""
+    before = job("a", model="A")
+    line = line_of(before)
+    again = job("a", model="B", priority=3)
+    line.add(again)
+    assert len(line) == 1
+    assert order(line) == ["a1"]
+    line.remove(again)
+    assert len(line) == 0
+
+
+@pytest.mark.parametrize("count", [20_000])
+def test_a_long_line_costs_no_more_a_job_than_a_short_one(count: int) -> None:
+    """Ratios, no milliseconds: adding and taking 20,000 jobs looks at few of them each time."""
+    looks = 0
+
+    class Counted(Job):
+        @property
+        def rank(self) -> tuple[int, int, int]:
+            nonlocal looks
+            looks += 1
+            return super().rank
+
+    line = Line(SetClock())
+    for number in range(count):
+        base = job(f"{number:05d}_", model="AB"[number % 2])
+        line.add(Counted(**{key: value for key, value in vars(base).items() if key != "lock"}))
+    assert len(list(taken(line))) == count
+    assert looks <= 2 * count
+
+
+def test_a_daemon_loads_each_model_once_for_jobs_that_came_mixed(workspace: Workspace, serve: Serve) -> None:
+    go = threading.Event()
+
+    def hold(request: Request, step: int) -> None:
+        assert go.wait(20)
+
+    engine = PaintedEngine(before_step=hold)
+    (workspace.root / "presets").mkdir()
+    for letter in "bc":
+        text = f'extends = "tiny"\n[model]\nrepo = "hotfolder/tiny-{letter}"\n'
+        (workspace.root / "presets" / f"{letter}.toml").write_text(text)
+    serve(engine)
+    workspace.drop("first.toml", 'prompt = "x"\nsteps = 1\nwidth = 16\nheight = 16\n')
+    workspace.wait_for("first_take01", "running")
+    names = [f"{preset}{number}" for number in range(3) for preset in ("tiny", "b", "c")]
+    for name in names:
+        preset = name.rstrip("0123456789")
+        text = f'prompt = "x"\npreset = "{preset}"\nsteps = 1\ncount = 2\nwidth = 16\nheight = 16\n'
+        workspace.drop(f"{name}.toml", text)
+        workspace.wait_for(f"{name}_take01", "queued")
+    go.set()
+    for name in names:
+        assert workspace.wait_for(f"{name}_take01")["state"] == "completed"
+    assert [key.split("@")[0] for key in engine.loads] == ["hotfolder/tiny", "hotfolder/tiny-b", "hotfolder/tiny-c"]
