@@ -351,8 +351,8 @@ class _Daemon:
             self._note.testify(text)
             _log.critical("hung", why=text)
             os._exit(_EXIT_HUNG)
-        if self._intake.passes != self._passes[0]:
-            self._passes = (self._intake.passes, self._clock.monotonic())
+        if self._intake.looks != self._passes[0]:
+            self._passes = (self._intake.looks, self._clock.monotonic())
         passes = self._intake.thread.is_alive() and self._clock.monotonic() - self._passes[1] < _PASS_DEADLINE_S
         if passes and self._worker.saving_s < _PASS_DEADLINE_S:
             self._notifier.send("WATCHDOG=1")

@@ -73,7 +73,10 @@ class Glance:
         plans = [(job, self._shop.spool.plan_if_any(job)) for job in self._running()]
         running = [(job, plan) for job, plan in plans if plan is not None]
         for job, plan in running:
-            pages.write_job(job, plan, self._shop.thumbs, self._shop.clock.now())
+            # Whoever ends the job writes them too, and has the last word.
+            with job.lock:
+                if not (job.ledger.ended or job.gone):
+                    pages.write_job(job, plan, self._shop.thumbs, self._shop.clock.now())
         pages.write_daemon(
             self._outputs,
             found=found,

@@ -3,6 +3,7 @@
 import os
 import re
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -23,6 +24,8 @@ from hotfolder.watch import Watch
 _BATCH: Final = 64
 #: While something settles it is looked at this often.
 _SOON_S: Final = 0.05
+#: While a burst is admitted, control files are looked for this often.
+_LOOK_S: Final = 0.25
 #: The folders of so many queued jobs are looked at in each pass.
 _FOLDERS_A_PASS: Final = 200
 _VIA: Final = re.compile(rb"^#! via ([a-z]{1,12})\r?$", re.MULTILINE)
@@ -60,6 +63,9 @@ class Intake:
         self.last = Scan()
         #: Passes that were made; a drain waits for one that began after it did.
         self.passes = 0
+        #: The same with the looks in the middle of a pass: a sign of life.
+        self.looks = 0
+        self._looked = 0.0
         #: Why the folder.toml of a lane does not count.
         self.wrong_lanes: dict[str, str] = {}
         #: Jobs admitted by this process.
@@ -90,6 +96,7 @@ class Intake:
                 _log.exception("intake")
                 wait_s = self._scanner.scan_s
             self.passes += 1
+            self.looks += 1
             self._wake.wait(wait_s)
             self._wake.clear()
 
@@ -110,11 +117,13 @@ class Intake:
         else:
             shop.line.open("pause")
         ready = [one for one in scan.ready if self._only in {None, one.name}]
-        self._act_on_controls(scan)
+        # Cancels reach the jobs that are running before new ones are admitted.
+        self.controls.act(scan.controls, scan.unadmitted)
         for start in range(0, len(ready), _BATCH):
             if self._stop.is_set():
                 break
             self._admit(ready[start : start + _BATCH], scan)
+            self._look_between(scan, ready[start + _BATCH :])
         if self._only is None:
             scan.ignored |= {f"scheduled/{name}": why for name, why in self._timetable.look(scan.scheduled)}
             self._fire()
@@ -124,9 +133,18 @@ class Intake:
         soon = scan.unsettled > scan.slow or ready
         return min(_SOON_S, self._scanner.scan_s) if soon else self._scanner.scan_s
 
-    def _act_on_controls(self, scan: Scan) -> None:
-        """Cancels reach the jobs that are running before new ones are admitted."""
-        self.controls.act(scan.controls, scan.unadmitted)
+    def _look_between(self, scan: Scan, left: Sequence[Ready]) -> None:
+        """In the middle of a burst, too, a job is cancelled at sight."""
+        now = self._shop.clock.monotonic()
+        if now - self._looked < _LOOK_S or not left:
+            return
+        self._looked = now
+        self.looks += 1
+        found = self._scanner.controls(scan)
+        if found.pause:
+            self._shop.line.close("pause")
+        self.controls.act(found.controls, scan.waiting | {one.name for one in left})
+        self._check_folders()
 
     def _admit(self, ready: list[Ready], scan: Scan) -> None:
         drops = [_drop(one) for one in ready if not self._adopt(one, scan)]

@@ -23,6 +23,8 @@ from hotfolder.watch import Hints
 MAX_LANE_DEPTH: Final = 3
 _LOCAL_SETTLE_S, _NETWORK_SETTLE_S = 0.3, 5.0
 _LOCAL_SCAN_S, _NETWORK_SCAN_S = 1.0, 3.0
+#: Ten thousand plans together may be larger than the memory: the rest is for the next scan.
+_MAX_BYTES_A_SCAN: Final = 64 * 1024 * 1024
 #: What takes longer than this to become whole is shown.
 _SLOW_S: Final = 5.0
 
@@ -59,18 +61,25 @@ class Scan:
     ready: list[Ready] = field(default_factory=list)
     controls: list[ControlFile] = field(default_factory=list)
     scheduled: list[Seen] = field(default_factory=list)
-    #: NAMEs of job files that lie unadmitted, ready or not.
-    unadmitted: set[str] = field(default_factory=set)
+    #: NAMEs of job files that are not ready yet.
+    waiting: set[str] = field(default_factory=set)
     #: Files that are still being written or settle.
     unsettled: int = 0
     #: Those of them that will be so for a while.
     slow: int = 0
+    #: Of the texts of what is ready.
+    bytes_read: int = 0
     pause: bool = False
     #: Path below the inbox -> why it is left alone.
     ignored: dict[str, str] = field(default_factory=dict)
     lanes: list[str] = field(default_factory=list)
     #: The inbox is not there: never read as empty.
     gone: bool = False
+
+    @property
+    def unadmitted(self) -> set[str]:
+        """NAMEs of job files that lie unadmitted, ready or not."""
+        return self.waiting | {one.name for one in self.ready}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +139,30 @@ class Scanner:
         self._hints.keep(moved_in & waiting, closed & waiting)
         result.ready.sort(key=lambda one: (one.seen.mtime_ns, one.seen.path.name))
         return result
+
+    def controls(self, scan: Scan) -> Scan:
+        """Look for `pause` and control files alone, in the lanes of a scan: quick, for while a burst is admitted.
+
+        A `.resume` may hold a text, which has to be whole: it waits for the next scan.
+        """
+        result = Scan()
+        for lane in scan.lanes:
+            folder = self._inbox / lane
+            with suppress(OSError):
+                for name in os.listdir(folder):
+                    means = _meaning(name)
+                    if isinstance(means, ControlName | PauseAll):
+                        self._look_at_control(folder / name, means, lane, result)
+        return result
+
+    def _look_at_control(self, path: Path, means: ControlName | PauseAll, lane: str, result: Scan) -> None:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return
+        if isinstance(means, PauseAll):
+            result.pause = result.pause or lane == ""
+        elif means.control is not names.Control.RESUME:
+            result.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
 
     def _look_into(self, folder: Path, lane: str, look: _Look) -> None:
         """Look at a folder and at every lane below it.
@@ -217,7 +250,7 @@ class Scanner:
                 elif self._whole(path, found, look) and not look.is_unsure(lane):
                     self._take_in(means, lane, _seen(path, found), shown, look)
                 else:
-                    self._wait(means, path, shown, look)
+                    self._wait(means.name, path, shown, look.scan)
 
     def _whole(self, path: Path, found: os.stat_result, look: _Look) -> bool:
         look.at.add(path)
@@ -226,12 +259,15 @@ class Scanner:
     def _take_in(self, means: JobName | PictureName, lane: str, seen: Seen, shown: str, look: _Look) -> None:
         """Read a job file, or see a picture that is one."""
         if isinstance(means, PictureName):
-            look.scan.unadmitted.add(means.name)
             look.scan.ready.append(Ready(seen=seen, name=means.name, lane=lane, data=None))
             return
         if seen.size > MAX_OWN_BYTES:
             limits = f"a job file has at most {MAX_JOB_BYTES}, a plan {MAX_OWN_BYTES}"
             look.scan.ignored[shown] = f"{seen.size} bytes; {limits}"
+            return
+        if look.scan.bytes_read > _MAX_BYTES_A_SCAN:
+            look.scan.waiting.add(means.name)
+            look.scan.unsettled += 1
             return
         try:
             data = read(seen)
@@ -240,18 +276,18 @@ class Scanner:
             return
         torn = data is not None and not data.endswith(b"\n") and seen.path not in look.moved_in
         if data is None or (torn and self._settler.wait_again(seen.path)):
-            self._wait(means, seen.path, shown, look)
+            self._wait(means.name, seen.path, shown, look.scan)
             return
-        look.scan.unadmitted.add(means.name)
+        look.scan.bytes_read += len(data)
         look.scan.ready.append(Ready(seen=seen, name=means.name, lane=lane, data=data))
 
-    def _wait(self, means: JobName | PictureName, path: Path, shown: str, look: _Look) -> None:
+    def _wait(self, name: str, path: Path, shown: str, scan: Scan) -> None:
         """It is not whole yet; where that takes long, say so."""
-        look.scan.unadmitted.add(means.name)
-        look.scan.unsettled += 1
+        scan.waiting.add(name)
+        scan.unsettled += 1
         if self._settler.known_for_s(path) > _SLOW_S:
-            look.scan.slow += 1
-            look.scan.ignored[shown] = "still being written; taken once it is whole"
+            scan.slow += 1
+            scan.ignored[shown] = "still being written; taken once it is whole"
 
 
 def read(seen: Seen) -> bytes | None:

@@ -120,9 +120,7 @@ def test_a_cell_that_kills_the_process_twice_is_given_up_and_the_others_go_on(
     """A fatal signal, our own hang deadline and a broken device are evidence."""
     workspace.drop("bad.toml", DEADLY)
     env = {"WORKER_STEP_DEADLINE_S": "1"}
-    codes = []
-    for _ in range(MAX_BLAMED):
-        codes.append(spawn("--at", "2", action, env=env).join())
+    codes = [spawn("--at", "2", action, env=env).join() for _ in range(MAX_BLAMED)]
     assert deaths(workspace) == ({1: MAX_BLAMED - 1}, {}), "the last death is noted by the next start"
     wanted = {"segv": -signal.SIGSEGV, "abort": -signal.SIGABRT, "hang": 70, "break": 1}[action]
     assert codes == [wanted] * MAX_BLAMED
@@ -160,7 +158,7 @@ def test_one_death_is_no_verdict(workspace: Workspace, spawn: Spawn) -> None:
 @pytest.mark.timeout(180)
 def test_kill_is_never_blamed_but_twenty_unexplained_deaths_in_a_row_are(workspace: Workspace, spawn: Spawn) -> None:
     workspace.drop("bad.toml", DEADLY)
-    known = set()
+    known: set[str] = set()
     for killed in range(MAX_UNEXPLAINED):
         process = spawn("--at", "2", "hang")
         wait_until(lambda: noted_run(workspace) not in {"", *known}, 30, "the deadly cell is under way")

@@ -1,16 +1,13 @@
 """`.cancel`: it acts within a step, leaves nothing half, and touches no other take. A shutdown is not a cancel."""
 
 import hashlib
-import shutil
 import threading
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 
 import pytest
 from conftest import Serve, Workspace
 from painted import PaintedEngine
-from waiting import wait_until
+from waiting import delete, wait_until
 
 from hotfolder import journal, record
 from hotfolder.engine import Request
@@ -167,18 +164,12 @@ def test_a_live_job_whose_folder_is_deleted_is_cancelled_and_nothing_crashes(
     workspace.drop("queued.toml", LONG)
     workspace.wait_for("queued_take01", "queued")
     for name in ("mug_take01", "queued_take01"):
-        wait_until(partial(is_deleted, workspace.outputs / name))
+        delete(workspace.outputs / name)
     gate.go.set()
     workspace.drop("next.toml", LONG)
     assert workspace.wait_for("next_take01")["state"] == "completed"
     assert workspace.jobs() == ["next_take01"]
     assert len(gate.steps) < 50 + 150, "the deleted jobs were not made to their end"
-
-
-def is_deleted(folder: Path) -> bool:
-    """Delete a folder; somebody may just write to it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    return not folder.exists()
 
 
 def test_a_live_job_whose_folder_is_moved_away_is_cancelled(workspace: Workspace, serve: Serve) -> None:
@@ -264,9 +255,7 @@ def test_a_held_job_stops_within_a_step_and_goes_on_where_it_was(workspace: Work
 
 
 @pytest.mark.parametrize("rounds", [25])
-def test_cancel_and_resume_in_quick_turns_end_in_one_end_state(
-    workspace: Workspace, serve: Serve, rounds: int
-) -> None:
+def test_cancel_and_resume_in_quick_turns_end_in_one_end_state(workspace: Workspace, serve: Serve, rounds: int) -> None:
     """Whatever the moment: never two ends in a row without a resume between them, never a job that is lost."""
     served = serve()
     workspace.drop("mug.toml", f'prompt = "a mug"\ncount = 400\nsteps = 1\n{SMALL}')

@@ -20,6 +20,8 @@ from hotfolder.errors import JobError, SettingsError
 TEXT = 'prompt = "a mug"\nsteps = 2\nwidth = 64\nheight = 64\n'
 #: With and without events: the scan decides either way.
 EVENTS = pytest.mark.parametrize("events", ["true", "false"], ids=["with events", "without events"])
+#: With a clock that is set ahead the daemon must not think that the GPU hangs.
+PATIENT = {"WORKER_STEP_DEADLINE_S": "86400", "WORKER_LOAD_DEADLINE_S": "86400"}
 _numbers = itertools.count(1)
 
 
@@ -88,12 +90,15 @@ def test_what_lay_there_before_the_daemon_came_is_taken_in_the_order_of_its_time
 
 @EVENTS
 def test_a_writer_that_keeps_the_file_open_is_never_read_half(workspace: Workspace, serve: Serve, events: str) -> None:
-    serve(env={"INBOX_EVENTS": events})
+    clock = AheadClock()
+    serve(clock=clock, env={**PATIENT, "INBOX_EVENTS": events})
     # Each piece alone is a whole job file.
     with (workspace.inbox / "mug.toml").open("w") as file:
         for piece in (TEXT, "seed = 7\n", "count = 2\n"):
             file.write(piece)
             file.flush()
+            look_again(workspace)
+            clock.turn(60)
             look_again(workspace)
             assert not takes(workspace)
     status = workspace.wait_for("mug_take01", "completed")
@@ -103,7 +108,7 @@ def test_a_writer_that_keeps_the_file_open_is_never_read_half(workspace: Workspa
 
 def test_a_writer_that_is_slow_is_shown(workspace: Workspace, serve: Serve) -> None:
     clock = AheadClock()
-    serve(clock=clock)
+    serve(clock=clock, env=PATIENT)
     with (workspace.inbox / "mug.toml").open("w") as file:
         file.write(TEXT)
         look_again(workspace)
@@ -295,7 +300,7 @@ def test_a_picture_that_never_comes_fails_the_job_which_names_it_and_can_be_resu
     workspace: Workspace, serve: Serve
 ) -> None:
     clock = AheadClock()
-    serve(clock=clock)
+    serve(clock=clock, env=PATIENT)
     workspace.drop("mug.toml", f'{TEXT}image = "never.png"\n')
     workspace.wait_for("mug_take01", "waiting")
     clock.turn(590)
@@ -314,7 +319,7 @@ def test_a_picture_that_never_comes_fails_the_job_which_names_it_and_can_be_resu
 
 def test_a_picture_that_is_still_being_written_is_not_read_half(workspace: Workspace, serve: Serve) -> None:
     clock = AheadClock()
-    serve(clock=clock)
+    serve(clock=clock, env=PATIENT)
     whole = workspace.picture("whole.png").read_bytes()
     with (workspace.inbox / "mug.png").open("wb") as file:
         file.write(whole[:40])
@@ -576,6 +581,9 @@ def test_a_cancel_that_comes_while_the_pictures_are_copied_is_the_end(workspace:
     look_again(workspace)
     assert workspace.state("mug_take01") == "cancelled"
     assert len(engine.made) == 1, "the canary alone"
+    journal = (workspace.outputs / "mug_take01/journal.jsonl").read_text()
+    assert '"event":"planned"' not in journal
+    assert journal.count('"event":"ended"') == 1
 
 
 def test_a_control_file_counts_in_whichever_lane_it_lies(workspace: Workspace, serve: Serve) -> None:
@@ -599,7 +607,7 @@ def test_a_cancel_that_comes_too_late_is_removed_and_noted(workspace: Workspace,
 
 def test_a_cancel_without_any_job_is_removed_after_a_minute_and_noted(workspace: Workspace, serve: Serve) -> None:
     clock = AheadClock()
-    serve(clock=clock)
+    serve(clock=clock, env=PATIENT)
     cancel = workspace.drop("nobody.cancel", "")
     look_again(workspace)
     clock.turn(50)

@@ -17,7 +17,7 @@ from listener import Listener
 from oracle import check_promise, is_over, pixels
 from painted import PaintedEngine
 from processes import SERVED
-from waiting import wait_until
+from waiting import delete, wait_until
 
 from hotfolder import journal
 from hotfolder.engine import BrokenDevice, Request
@@ -31,7 +31,12 @@ def job(seed: int, *, count: int = 4, steps: int = 6) -> str:
 
 
 #: Four jobs with several candidates each.
-FOUR = {f"{name}_take01": job(seed, count=count) for name, seed, count in (("a", 10, 5), ("b", 20, 3), ("c", 30, 6), ("d", 40, 4))}
+FOUR = {
+    "a_take01": job(10, count=5),
+    "b_take01": job(20, count=3),
+    "c_take01": job(30, count=6),
+    "d_take01": job(40, count=4),
+}
 
 
 def drop(workspace: Workspace, jobs: Mapping[str, str]) -> None:
@@ -200,9 +205,7 @@ def test_a_broken_device_ends_the_process_with_the_queue_safe(workspace: Workspa
     assert ledgers["a_take01"].blamed == {3: 1}
 
 
-def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(
-    small_disk: SmallDisk, spawn: Spawn
-) -> None:
+def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(small_disk: SmallDisk, spawn: Spawn) -> None:
     """Full in the middle of a job: no picture without its sidecar, no half file, no job lost; room, and it goes on."""
     disk = small_disk(3000)
     on_disk = Workspace(disk / "work")
@@ -224,9 +227,7 @@ def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(
 
 
 @pytest.mark.parametrize("room_kb", [0, 4, 12, 20, 28, 40])
-def test_wherever_the_disk_fills_up_nothing_is_lost(
-    small_disk: SmallDisk, spawn: Spawn, room_kb: int
-) -> None:
+def test_wherever_the_disk_fills_up_nothing_is_lost(small_disk: SmallDisk, spawn: Spawn, room_kb: int) -> None:
     """Room for a part of a job, its admission included; then the rest."""
     disk = small_disk(4000)
     on_disk = Workspace(disk / "work")
@@ -340,10 +341,8 @@ def test_outputs_that_go_away_and_come_back_cost_no_job(workspace: Workspace, se
     away = workspace.outputs.rename(workspace.root / "away")
     go.set()
     workspace.outputs.mkdir()
-    wait_until(lambda: (workspace.outputs / "status.toml").exists(), 20, "another outputs/ is noticed")
-    for path in workspace.outputs.iterdir():
-        path.unlink()
-    workspace.outputs.rmdir()
+    wait_until((workspace.outputs / "status.toml").exists, 20, "another outputs/ is noticed")
+    delete(workspace.outputs)
     away.rename(workspace.outputs)
     wait_until(lambda: is_over(workspace, jobs), 30)
     assert served.stop() == 0

@@ -235,7 +235,7 @@ MOUNTS = (
 33 22 0:28 / /mnt/over rw - ext4 /dev/vdb rw
 34 33 0:29 / /mnt/over rw - cifs //host/x rw
 35 22 0:30 / /mnt/b"""
-     "\udcff\u2028 rw - tmpfs tmpfs rw\n"
+    "\udcff\u2028 rw - tmpfs tmpfs rw\n"
 )
 
 

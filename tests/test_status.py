@@ -1,4 +1,4 @@
-"""What status files say: a job's own, and the daemon at a glance. Read as other programs read them, with a TOML parser."""
+"""What status files say: a job's own, and the daemon at a glance. Read as other programs read them."""
 
 import os
 import threading
@@ -172,9 +172,8 @@ def test_whoever_reads_while_it_is_written_finds_it_whole(workspace: Workspace, 
 
     def read() -> None:
         while not stop.is_set():
-            for file in (workspace.outputs / "mug_take01" / "status.toml", workspace.outputs / "status.toml"):
-                if file.exists():
-                    found.append(tomllib.loads(file.read_text(encoding="utf-8")))
+            files = (workspace.outputs / "mug_take01" / "status.toml", workspace.outputs / "status.toml")
+            found.extend(tomllib.loads(file.read_text(encoding="utf-8")) for file in files if file.exists())
 
     thread = threading.Thread(target=read)
     thread.start()

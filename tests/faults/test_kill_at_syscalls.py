@@ -1,7 +1,8 @@
 """SIGKILL, or an error, at single system calls that change files, while a job is dropped and run; then a start.
 
-First the scenario runs undisturbed under strace, which tells every such call; then once for each call that was chosen, with
-the process killed as it enters that call. A seeded sample by default; FAULT_POINTS=all takes every one and prints how many.
+First the scenario runs undisturbed under strace, which tells every such call; then once for each call that was chosen,
+with the process killed as it enters that call. A seeded sample by default; FAULT_POINTS=all takes every one. How many
+there are is printed.
 """
 
 import os
@@ -123,7 +124,9 @@ def points(scene: Scene) -> tuple[list[Point], object]:
     return found, pixels(check_promise(scene.workspace, {JOB: TEXT}))
 
 
-def chosen(points: list[Point], count: int, seed: int, wanted: Callable[[Point], bool] = lambda _: True) -> Iterator[Point]:
+def chosen(
+    points: list[Point], count: int, seed: int, wanted: Callable[[Point], bool] = lambda _: True
+) -> Iterator[Point]:
     """A sample with every kind of call in it, or all of them."""
     possible = [point for point in points if wanted(point)]
     if os.environ.get("FAULT_POINTS") == "all":
