@@ -1,6 +1,6 @@
 """Which cell was being made when a process died, and whether there is evidence that the cell did it.
 
-The note of the running cell is a memory-mapped page: the GPU thread writes it without any system call, and what was
+The note of the running cell is a memory-mapped page: the GPU thread writes it without touching a file, and what was
 written outlives the process. A power cut loses it; that is as it should be, since power cuts are never blamed.
 """
 
@@ -35,6 +35,7 @@ class RunningNote:
         self._path = cache_dir / "running"
         self._evidence = cache_dir / "evidence"
         self._run_id = run_id
+        self._boot = _boot_id()
         self._crash_file: TextIO | None = None
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -53,7 +54,7 @@ class RunningNote:
             found = Death(job=note["job"], candidate=int(note["candidate"]), run_id=note["run_id"], evidence=None)
         except (ValueError, KeyError, TypeError):
             return None
-        if boot != _boot_id():
+        if boot != self._boot:
             return None
         return Death(job=found.job, candidate=found.candidate, run_id=found.run_id, evidence=self._find_evidence(kills))
 
@@ -69,7 +70,7 @@ class RunningNote:
             "job": job,
             "candidate": candidate,
             "run_id": self._run_id,
-            "boot": _boot_id(),
+            "boot": self._boot,
             "oom_kills": _oom_kills(),
         }
         data = json.dumps(note).encode() + b"\0"

@@ -46,16 +46,20 @@ class Controls:
         #: What was said about control files that could not be done; the newest last.
         self.notices: list[str] = []
 
-    def act(self, files: Collection[ControlFile], unadmitted: set[str]) -> None:
+    def act(self, files: Collection[ControlFile], unadmitted: set[str], *, whole: bool = True) -> None:
         """Do what the control files ask.
 
         Args:
             unadmitted: NAMEs of job files that lie in the inbox: their controls wait for them.
+            whole: whether these are all that lie there; the others are then gone.
         """
         now = self._shop.clock.monotonic()
         present = set(files)
-        self._since = {file: self._since.get(file, now) for file in present}
-        self._done &= present
+        if whole:
+            self._since = {file: since for file, since in self._since.items() if file in present}
+            self._done &= present
+        for file in present - self._since.keys():
+            self._since[file] = now
         for file in files:
             try:
                 if file not in self._done:

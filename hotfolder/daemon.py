@@ -241,7 +241,7 @@ class _Daemon:
     def _watch_over(self) -> int | None:
         """Write what is shown, feed the watchdog, and see when it is time to end."""
         while not self._stop.wait(_LOOK_SOON_S if self._drain or self._only else _LOOK_S):
-            if not self._worker.alive:
+            if not (self._worker.alive and self._intake.alive and self._preparer.alive):
                 return BROKEN
             if not self._look_at_outputs():
                 return None
@@ -298,7 +298,9 @@ class _Daemon:
             pass
         last = self._intake.last
         quiet = not (last.unsettled or last.ready) and self._preparer.idle
-        idle = not any(job.in_flight for job in list(self._shop.spool.live.values()))
+        live = list(self._shop.spool.live.values())
+        # What the disk did not take is taken up again: an end, a job that was set aside.
+        idle = not any(job.in_flight or job.ending or job.stale for job in live) and not self._shop.aside
         return quiet and idle and (not len(line) or line.closed == {"pause"})
 
     def _result_of_only(self) -> int | None:
@@ -353,8 +355,8 @@ class _Daemon:
             os._exit(_EXIT_HUNG)
         if self._intake.looks != self._passes[0]:
             self._passes = (self._intake.looks, self._clock.monotonic())
-        passes = self._intake.thread.is_alive() and self._clock.monotonic() - self._passes[1] < _PASS_DEADLINE_S
-        if passes and self._worker.saving_s < _PASS_DEADLINE_S:
+        busy_s = (self._clock.monotonic() - self._passes[1], self._worker.saving_s, self._preparer.busy_s)
+        if max(busy_s) < _PASS_DEADLINE_S:
             self._notifier.send("WATCHDOG=1")
 
 

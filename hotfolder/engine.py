@@ -30,7 +30,11 @@ class Tick(Protocol):
     """
 
     def __call__(self, phase: str, step: int, steps: int, /) -> None:
-        """Report `step` of `steps` (0 where the phase has no steps) of `phase`: load, encode, denoise, decode."""
+        """Report `step` of `steps` of `phase`: download, load, encode, denoise, decode; 0 where it has no steps."""
+
+
+def no_tick(_phase: str, _step: int, _steps: int, /) -> None:
+    """A tick for what is never stopped and shows no progress."""
 
 
 @dataclass(frozen=True, kw_only=True)

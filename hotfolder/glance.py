@@ -4,14 +4,13 @@ import datetime as dt
 import os
 import shutil
 import socket
-import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from hotfolder import durable, pages, status
+from hotfolder import durable, names, pages, run, status
 from hotfolder.clock import Moment
 from hotfolder.intake import Intake
 from hotfolder.job import Job
@@ -20,6 +19,10 @@ from hotfolder.run import Shop
 from hotfolder.status import DaemonStatus, Waiting
 from hotfolder.watch import Watch
 
+#: Progress is written twice a second, whoever looks how often.
+_PROGRESS_S: Final = 0.45
+#: At the end `stopped` must be said, so that a passing fault is tried again.
+_LAST_TRIES: Final = 3
 #: The status is written when it changes, and at the latest after so long; the pages, for the eye, no more often.
 _STATUS_S: Final = 5.0
 _PAGES_S: Final = 5.0
@@ -41,21 +44,33 @@ class Glance:
         self._started_at = shop.clock.now()
         self._settings_stamp = _stamp(self._settings.file)
         self._written = b""
-        self._written_at = self._pages_at = shop.clock.monotonic() - _STATUS_S
+        self._written_at = self._pages_at = self._progress_at = shop.clock.monotonic() - _STATUS_S
 
     def show(self, *, last: bool = False) -> None:
         """Write progress, and status and pages where something changed; `last`: the daemon stops.
 
-        A disk that cannot be written to, or a history that is spoiled, is no reason to stop: the next look tries again.
+        What cannot be shown is no reason to stop: the next look tries again, and at the end there are a few.
         """
-        try:
-            for job in self._running():
-                if job.progress is not None and job.ledger.state is State.RUNNING:
-                    self._shop.spool.show(job)
-            if self._outputs.is_dir():
-                self._show_status(last=last)
-        except (OSError, sqlite3.Error) as error:
-            _log.warning("status_not_written", error=str(error))
+        now = self._shop.clock.monotonic()
+        if not last and now - self._progress_at < _PROGRESS_S:
+            return
+        self._progress_at = now
+        for _ in range(_LAST_TRIES if last else 1):
+            try:
+                self._show(last=last)
+            except Exception as error:  # noqa: BLE001 - a view: a full disk, a spoiled history, a bug of ours
+                _log.warning(
+                    "status_not_written", error=names.shown(str(error)), exc_info=not isinstance(error, OSError)
+                )
+            else:
+                return
+
+    def _show(self, *, last: bool) -> None:
+        for job in self._running():
+            if job.progress is not None and job.ledger.state is State.RUNNING:
+                self._shop.spool.show(job)
+        if self._outputs.is_dir():
+            self._show_status(last=last)
 
     def _show_status(self, *, last: bool) -> None:
         now = self._shop.clock.monotonic()
@@ -113,7 +128,7 @@ class Glance:
             ignored=ignored[:_SHOWN_IGNORED],
             ignored_count=len(ignored),
             notices=list(self._intake.controls.notices),
-            progress=next((job.progress for job in live if job.in_flight and job.progress), None),
+            progress=next(((job.name, job.progress) for job in live if job.in_flight and job.progress), None),
         )
 
     def _waiting(self) -> list[Waiting]:
@@ -121,16 +136,17 @@ class Glance:
         rows = []
         ahead_s: float | None = 0.0
         for job in self._running():
-            ahead_s = self._then(ahead_s, job, len(job.in_flight))
+            part = job.progress.step / job.progress.steps if job.progress and job.progress.steps else 0.0
+            ahead_s = self._then(ahead_s, job, len(job.in_flight) - part)
         for position, (job, why) in enumerate(self._shop.line.first(_SHOWN_IN_LINE), 1):
             eta = None if ahead_s is None else Moment.of(self._shop.clock.now() + dt.timedelta(seconds=ahead_s))
             rows.append(Waiting(job=job.name, position=position, eta=eta, why=why))
             ahead_s = self._then(ahead_s, job, len(job.todo))
         return rows
 
-    def _then(self, ahead_s: float | None, job: Job, candidates: int) -> float | None:
-        pace = self._shop.pace.get(job.model_key)
-        return None if ahead_s is None or pace is None else ahead_s + pace * candidates
+    def _then(self, ahead_s: float | None, job: Job, candidates: float) -> float | None:
+        picture_s = run.picture_s(self._shop, job)
+        return None if ahead_s is None or picture_s is None else ahead_s + picture_s * max(candidates, 0.0)
 
     def _wrong(self) -> list[str]:
         """Say what whoever runs the daemon must see to."""
@@ -142,7 +158,9 @@ class Glance:
         if _stamp(self._settings.file) != self._settings_stamp:
             wrong.append("hotfolder.toml was changed: restart needed")
         lanes = self._intake.wrong_lanes.items()
-        wrong += [f"{lane or 'jobs_inbox'}/folder.toml does not count: {why}" for lane, why in lanes]
+        wrong += [
+            f"jobs dropped in {lane or 'jobs_inbox'}/ are refused until this is mended: {why}" for lane, why in lanes
+        ]
         stuck = sorted(job.name for job in self._shop.spool.pending_sources().values())
         return wrong + [f"{job}: its job file could not be removed from the inbox" for job in stuck]
 

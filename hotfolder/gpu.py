@@ -122,7 +122,7 @@ class GpuEngine:
         if rung >= Rung.ALONE:
             self._prompts.clear()
             self.pool.keep_only(request.model.key)
-        loaded = self.pool.get(kind, request.model, request.preset, _OFFLOADS.get(rung, Offload.NONE))
+        loaded = self.pool.get(kind, request.model, request.preset, _OFFLOADS.get(rung, Offload.NONE), tick)
         if loaded.offload and rung < Rung.OFFLOADED:
             notices.append("the model does not fit on the device as a whole: its weights wait in main memory")
         pixels = request.width * request.height

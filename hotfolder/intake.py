@@ -83,9 +83,9 @@ class Intake:
         self._thread.join()
 
     @property
-    def thread(self) -> threading.Thread:
-        """For whoever watches over the threads."""
-        return self._thread
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -143,7 +143,7 @@ class Intake:
         found = self._scanner.controls(scan)
         if found.pause:
             self._shop.line.close("pause")
-        self.controls.act(found.controls, scan.waiting | {one.name for one in left})
+        self.controls.act(found.controls, scan.waiting | found.waiting | {one.name for one in left}, whole=False)
         self._check_folders()
 
     def _admit(self, ready: list[Ready], scan: Scan) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ class Job:
     #: Seconds by phase, of the pictures made in this process.
     timings: dict[str, float] = field(default_factory=dict)
     model_key: str = ""
+    #: Of one picture: steps x million pixels; what its time is told from.
+    weight: float = 1.0
     priority: int = 0
     #: The pictures of the inbox that it names, by path; None until its text was read.
     pictures: frozenset[Path] | None = None
@@ -102,7 +104,7 @@ def remake_journal(folder: Path, now: Moment, mode: str) -> None:
     data = (folder / JOB_FILE).read_bytes()
     origin = Origin(file=f"{folder.name}.toml", size=len(data), mtime_ns=0, sha256=digest(data))
     lines = [
-        journal.line(Event.PENDING, now, seq=0, mode=mode, origin=asdict(origin)),
+        journal.opening(now, seq=0, mode=mode, origin=origin),
         journal.line(Event.ADMITTED, now),
     ]
     with suppress(OSError, ValueError):

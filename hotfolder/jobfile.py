@@ -302,6 +302,8 @@ def check_preset(preset: Preset) -> None:
         item = error.errors()[0]
         key = ".".join(str(part) for part in item["loc"])
         file = preset.origins.get(f"keys.{key}", preset.name)
+        if item["type"] == "extra_forbidden":
+            raise SettingsError("bad-preset", f"{file}: unknown key keys.{key}", _did_you_mean(key)) from error
         raise SettingsError(
             "bad-preset", f"{file}: keys.{key}: {item['msg']}", "docs/presets.md lists every key"
         ) from error
@@ -364,6 +366,8 @@ def _problem_of(item: Any, document: Document, preset: Preset | None, lane: Lane
     found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {_short(item['input'])}"
     where = f"{lane.file}: " if path and path[0] not in document.table and path[0] in lane.keys else ""
     text = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if item["type"] in {"model_type", "dict_type"}:
+        text = f"a table is accepted: a line [{key}], and its keys below"
     return Problem(
         code="bad-value", message=f"{where}{key}{found}: {text[:1].lower()}{text[1:]}", hint=_accepted(path), line=line
     )
@@ -461,6 +465,12 @@ def _notices(keys: JobKeys) -> Iterator[str]:
 def _did_you_mean(key: str) -> str:
     if key in _ELSEWHERE:
         return _ELSEWHERE[key]
+    inner = key.removeprefix("schedule.")
+    if inner != key:
+        if inner in _ALL_KEYS:
+            return "move it above [schedule]"
+        near = difflib.get_close_matches(inner, Schedule.model_fields, n=1, cutoff=0.6)
+        return f"did you mean {near[0]}?" if near else "docs/schedules.md lists every key"
     near = difflib.get_close_matches(key, _ALL_KEYS, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else "docs/job-file.md lists every key"
 

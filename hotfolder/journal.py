@@ -6,7 +6,7 @@ The journal is the truth of a job; its status file and the line are views that c
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from typing import Any, Final
 from hotfolder import durable
 from hotfolder.clock import Moment
 
+SCHEMA: Final = 1
 FILE_NAME: Final = "journal.jsonl"
 
 
@@ -98,7 +99,9 @@ class Output:
     seed: int
     sha256: str
     pixels_sha256: str
+    #: To make it, and to put it on disk.
     seconds: float
+    save_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +215,7 @@ class Ledger:
                 self.cancelled = True
             case Event.RESUMED:
                 self._reopen(force=bool(line.get("force")))
+                self.seq, self.first = line.get("seq", self.seq), 0
             case Event.NOTICE:
                 self.notices.append(line["text"])
             case Event.ENDED:
@@ -236,6 +240,11 @@ class Ledger:
         self.cancelled, self.force = False, self.force or force
         for counts in (self.failed, self.blamed, self.unexplained):
             counts.clear()
+
+
+def opening(moment: Moment, *, seq: int, mode: str, origin: Origin) -> dict[str, Any]:
+    """Return the first line of a journal."""
+    return line(Event.PENDING, moment, schema=SCHEMA, seq=seq, mode=mode, origin=asdict(origin))
 
 
 def line(event: Event, moment: Moment, **facts: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON holds

@@ -37,7 +37,14 @@ def read(inbox: Path, lane: str) -> LaneDefaults:
             raise Rejected([Problem(code="bad-value", message=found, hint="look at its rights")]) from error
         except Rejected as error:
             raise Rejected(
-                [Problem(code=one.code, message=f"{where}: {one}", hint=one.hint) for one in error.problems]
+                [
+                    Problem(
+                        code=one.code,
+                        message=f"{where}{f', line {one.line}' if one.line else ''}: {one.message}",
+                        hint=one.hint,
+                    )
+                    for one in error.problems
+                ]
             ) from error
         keys |= own.keys
         result = LaneDefaults(

@@ -58,7 +58,7 @@ class Line:
         """Put a job in the line, or put it where it belongs by now."""
         with self._changed:
             self._remove(job)
-            if job.todo:
+            if job.todo and job.ledger.held is None:
                 entry = _Entry(job=job, rank=job.rank, model_key=job.model_key)
                 self._entries[job.name] = entry
                 insort(self._order, (entry.rank, job.name))
@@ -69,6 +69,12 @@ class Line:
         """Take a job out: it ended, or it is held."""
         with self._changed:
             self._remove(job)
+
+    def empty(self, job: Job) -> None:
+        """Take a job out for good: it ends, and has no cells any more."""
+        with self._changed:
+            self._remove(job)
+            job.todo.clear()
 
     def put_back(self, cell: Cell) -> None:
         """A cell that was stopped, not cancelled, is ready again: the first of its job."""

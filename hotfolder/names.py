@@ -19,6 +19,8 @@ _UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\
 _RESERVED: Final = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 #: Keeps an empty folder in git.
 _OURS: Final = (".gitkeep",)
+#: A job file or control file on its way out of the inbox.
+_TAKING: Final = ".hotfolder-*.taking"
 #: What editors, browsers, desktops and sync programs leave behind.
 _LITTER: Final = (
     "*~",
@@ -105,7 +107,7 @@ Meaning = JobName | ControlName | PictureName | PauseAll | LaneFile | Ignored
 def meaning(file_name: str) -> Meaning:
     """Return what a file of this name in the inbox means. What lies behind the name is not looked at."""
     lower = file_name.lower()
-    if file_name in _OURS or file_name.endswith(".taking"):
+    if file_name in _OURS or fnmatchcase(file_name, _TAKING):
         return Ignored(why=None)
     if file_name.startswith((".", "~", "#", "._")):
         return Ignored(why="a hidden or temporary file")
@@ -121,7 +123,7 @@ def meaning(file_name: str) -> Meaning:
     if lower == "folder.toml":
         return Ignored(why="defaults of a lane are read from folder.toml, spelled so")
     if lower.endswith(".rejected.toml"):
-        return Ignored(why="a job that was refused; mend it and rename it to end in .toml only")
+        return Ignored(why="a job that was refused: mend it, then rename it to NAME.toml")
     if lower.endswith(".status.toml"):
         return Ignored(why="a status file")
     for control in Control:

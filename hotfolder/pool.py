@@ -2,13 +2,17 @@
 
 import errno
 import gc
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent import futures
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
 from hotfolder import models, tiny
+from hotfolder.engine import Tick, no_tick
 from hotfolder.errors import SettingsError
 from hotfolder.kinds.kind import Kind
 from hotfolder.models import Checkpoint
@@ -16,6 +20,8 @@ from hotfolder.presets import Model, Preset, Presets
 from hotfolder.settings import Settings, prepare_models
 
 _GB: Final = 1_000_000_000
+#: How often a download looks whether it is to stop.
+_LOOK_S: Final = 0.5
 #: Left free on a GPU, in GB, for what a picture needs besides the model.
 _ROOM_GB: Final = 2
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -114,7 +120,9 @@ class Pool:
         """Memory that the weights take."""
         return sum(map(_bytes_of, self._parts.values()))
 
-    def get(self, kind: Kind, model: Model, preset: str, offload: Offload = Offload.NONE) -> Loaded:
+    def get(
+        self, kind: Kind, model: Model, preset: str, offload: Offload = Offload.NONE, tick: Tick = no_tick
+    ) -> Loaded:
         """Return a model, loaded now if it is not in memory.
 
         Args:
@@ -126,7 +134,7 @@ class Pool:
         """
         loaded = self.models.get(model.key)
         if loaded is None or loaded.kind is not kind:
-            loaded = self._load(kind, model, preset, offload)
+            loaded = self._load(kind, model, preset, offload, tick)
         self._offload(loaded, offload)
         self.models.pop(model.key, None)
         self.models[model.key] = loaded
@@ -149,9 +157,9 @@ class Pool:
             loaded.pipe.enable_sequential_cpu_offload(device=self._device)
         loaded.offload = how
 
-    def _load(self, kind: Kind, model: Model, preset: str, offload: Offload) -> Loaded:
+    def _load(self, kind: Kind, model: Model, preset: str, offload: Offload, tick: Tick) -> Loaded:
         wanted = _wanted(kind, model, preset)
-        checkpoints = [self._checkpoint(each, preset) for each in wanted]
+        checkpoints = [self._checkpoint(each, preset, tick) for each in wanted]
         contents = [found.identities(each.variant) for found, each in zip(checkpoints, wanted, strict=True)]
         names = [{part: f"{sha256} {model.dtype}" for part, sha256 in content.items()} for content in contents]
         sizes = {
@@ -177,14 +185,14 @@ class Pool:
         self._offload(loaded, offload)
         return loaded
 
-    def _checkpoint(self, wanted: _Wanted, preset: str) -> Checkpoint:
+    def _checkpoint(self, wanted: _Wanted, preset: str, tick: Tick) -> Checkpoint:
         """Find a checkpoint, build or download it where it is not here, and make sure it is what the kind needs."""
         found = models.find(wanted.repo, wanted.revision, self._settings)
         if found is None:
             if name := models.tiny_name(wanted.repo):
                 tiny.build(name, models.tiny_folder(name, self._settings))
             else:
-                self._download(wanted, preset)
+                _in_background(lambda: self._download(wanted, preset), tick)
             found = models.find(wanted.repo, wanted.revision, self._settings)
         if found is None:
             hint = f"delete its folder below {self._settings.models_path}; it is made or got anew"
@@ -283,6 +291,30 @@ class Pool:
             pipe.to(self._device)
         self._parts |= {name: getattr(pipe, part) for part, name in names.items()}
         return pipe
+
+
+def _in_background(work: Callable[[], None], tick: Tick) -> None:
+    """Do something that takes long, and can be left: a download that was left goes on where it was, the next time.
+
+    Raises:
+        JobStopped: from `tick`.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    # A thread of its own that nobody waits for at the end, as an executor would.
+    threading.Thread(target=run, name="download", daemon=True).start()
+    while not done.done():
+        tick("download", 0, 0)
+        futures.wait([done], timeout=_LOOK_S)
+    done.result()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

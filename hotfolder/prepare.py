@@ -60,6 +60,8 @@ class Preparer:
         self._waiting: dict[str, _Pending] = {}
         #: Pictures to remove once no job names them any more.
         self._used: dict[Path, str] = {}
+        #: Since when it is at one job.
+        self._since: float | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prepare")
@@ -90,19 +92,34 @@ class Preparer:
         return any(pending.job is job for pending in (*self._new, *self._waiting.values()))
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def busy_s(self) -> float:
+        """For how long it has been at one job."""
+        since = self._since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    @property
     def idle(self) -> bool:
         """Whether no job is on its way to the line."""
         return not self._new and not self._waiting
 
     def _run(self) -> None:
-        self._remember_used()
+        first = True
         while not self._stop.is_set():
             self._wake.wait(_LOOK_AGAIN_S if self._waiting else 1.0)
             self._wake.clear()
             try:
+                if first:
+                    self._remember_used()
+                    first = False
                 self._pass()
             except Exception:  # noqa: BLE001 - the thread must go on
                 _log.exception("prepare")
+            self._since = None
         self._remove_used()
 
     def _pass(self) -> None:
@@ -125,6 +142,7 @@ class Preparer:
     def _try(self, pending: _Pending) -> None:
         """Bring one job as far as it goes; whatever happens, the thread goes on."""
         job = pending.job
+        self._since = self._clock.monotonic()
         try:
             if job.gone or job.ledger.ended or job.ledger.cancelled:
                 done = True
@@ -242,7 +260,7 @@ class Preparer:
     def _give_up_late(self, pending: _Pending, missing: list[str]) -> None:
         """End the job once a picture has not come for `source_timeout_s`; one that is being written is waited for."""
         limit = self._settings.inbox.source_timeout_s
-        if (self._clock.now() - pending.asked_at).total_seconds() > limit:
+        if pending.job.ledger.held is None and (self._clock.now() - pending.asked_at).total_seconds() > limit:
             text = f"{', '.join(missing)} did not come within {limit:.0f} s"
             failure = Failure(code="missing-picture", message=text, hint="drop the picture, then resume the job")
             run.end(self._shop, pending.job, State.FAILED, failure)
@@ -326,7 +344,9 @@ def put_rejected(inbox: Path, job: Job, error: Rejected) -> None:
     data = (job.folder / JOB_FILE).read_bytes()
     folder = inbox / _lane_of(job)
     text = tomltext.annotate(data, error.problems)
-    marked = text if text == data else _signed(text)
+    marked = (
+        text if text == data else _signed(text, f"{tomltext.NOTE}mend it, then rename this file to {job.stem}.toml")
+    )
     for number in range(1, 1000):
         path = folder / (f"{job.stem}.rejected.toml" if number == 1 else f"{job.stem}-{number}.rejected.toml")
         try:
@@ -343,12 +363,14 @@ def put_rejected(inbox: Path, job: Job, error: Rejected) -> None:
         return
 
 
-def _signed(text: bytes) -> bytes:
-    """Sign a text, so that we know later whether somebody edited it."""
+def _signed(text: bytes, advice: str) -> bytes:
+    """Add what to do, and a signature, so that we know later whether somebody edited it."""
     body = text if text.endswith(b"\n") else text + b"\n"
-    return body + f"{tomltext.NOTE}mend it and rename it to end in .toml only ({digest(body)[:16]})\n".encode()
+    body += f"{advice}\n".encode()
+    return body + f"{tomltext.NOTE}signature {digest(body)[:16]}\n".encode()
 
 
 def _is_ours(data: bytes) -> bool:
     body, _, last = data.rstrip(b"\n").rpartition(b"\n")
-    return last.endswith(b"(" + digest(body + b"\n")[:16].encode() + b")")
+    signature = digest(body + b"\n")[:16]
+    return last == f"{tomltext.NOTE}signature {signature}".encode()

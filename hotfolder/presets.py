@@ -180,6 +180,12 @@ def _lay(
             origins[dotted] = file
 
 
+def _keys() -> list[str]:
+    """Return every key of a preset's file, those of [model] dotted; [keys] has those of a job."""
+    own = [key for key in Preset.model_fields if key not in {"name", "origins"}]
+    return ["extends", *own, *(f"model.{key}" for key in Model.model_fields)]
+
+
 def _explain(error: ValidationError | TypeError, file: Path, origins: Mapping[str, str]) -> SettingsError:
     if isinstance(error, TypeError):
         return SettingsError("bad-preset", f"{file}: {error}", "name and origins are not keys of a preset")
@@ -188,7 +194,8 @@ def _explain(error: ValidationError | TypeError, file: Path, origins: Mapping[st
         key = ".".join(str(part) for part in item["loc"])
         where = origins.get(key, str(file))
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key {key}")
+            near = difflib.get_close_matches(key, _keys(), n=1)
+            lines.append(f"{where}: unknown key {key}" + (f", did you mean {near[0]}?" if near else ""))
         elif item["type"] == "missing":
             lines.append(f"{where}: {key} is missing")
         else:

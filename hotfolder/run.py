@@ -16,7 +16,7 @@ from PIL import Image
 
 from hotfolder import durable, gallery, names, outputs, pages, record, sources
 from hotfolder.clock import Clock
-from hotfolder.engine import Engine, JobStopped
+from hotfolder.engine import Engine, JobStopped, no_tick
 from hotfolder.errors import HotfolderError, JobError
 from hotfolder.gallery import Gallery
 from hotfolder.job import Job
@@ -50,7 +50,7 @@ class Shop:
     clock: Clock
     #: Whether the daemon is stopping; asked at every step.
     stopping: Callable[[], bool]
-    #: Seconds a picture takes, by model key; for what is said about the time left.
+    #: Seconds for a step of a million pixels, by model key; for what is said about the time left.
     pace: dict[str, float] = field(default_factory=dict)
     #: Jobs whose journal could not be written, by name, and since when.
     aside: dict[str, float] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         for name in work.plan.stages:
             if STAGES[name].lane == "cpu":
                 log.info("stage_start", stage=name)
-                work = run_cell(name, replace(work, tick=_no_tick))
+                work = run_cell(name, replace(work, tick=no_tick))
         assert work.written is not None  # noqa: S101 - the last stage of every plan writes
         written = work.written
     except Exception as error:  # noqa: BLE001 - whatever happened, the row must come to an end
@@ -130,6 +130,7 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         sha256=written.sha256,
         pixels_sha256=written.pixels_sha256,
         seconds=round(seconds, 3),
+        save_seconds=round(written.seconds, 3),
     )
     try:
         for text in work.made.notices if work.made else ():
@@ -141,13 +142,23 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         return
     if work.made is not None:
         shop.thumbs.keep(job.folder / written.file, work.made.image)
-    shop.pace[job.model_key] = (
-        seconds if job.model_key not in shop.pace else 0.7 * shop.pace[job.model_key] + 0.3 * seconds
-    )
+    _note_pace(shop, job, seconds - timings.get("load", 0.0))
     for phase, spent in (timings | {"save": written.seconds}).items():
         job.timings[phase] = job.timings.get(phase, 0.0) + spent
     log.info("stage_stop", stage="export", seconds=round(written.seconds, 3), file=written.file)
     _let_go(shop, cell)
+
+
+def picture_s(shop: Shop, job: Job) -> float | None:
+    """Return how long a picture of this job should take, loading aside; None where nothing is known of its model."""
+    pace = shop.pace.get(job.model_key)
+    return None if pace is None else pace * job.weight
+
+
+def _note_pace(shop: Shop, job: Job, seconds: float) -> None:
+    pace = max(seconds, 0.0) / job.weight
+    before = shop.pace.get(job.model_key, pace)
+    shop.pace[job.model_key] = 0.7 * before + 0.3 * pace
 
 
 def begin(shop: Shop, cell: Cell) -> None:
@@ -237,7 +248,7 @@ def try_again(shop: Shop) -> None:
     for ended in shop.spool.catch_up():
         let_go_of_ended(shop, ended)
     now = shop.clock.monotonic()
-    for name in [name for name, since in shop.aside.items() if now - since >= ASIDE_S]:
+    for name in [name for name, since in list(shop.aside.items()) if now - since >= ASIDE_S]:
         del shop.aside[name]
         job = shop.spool.live.get(name)
         if job is not None and job.ledger.held is None and not job.ledger.ended:
@@ -267,8 +278,7 @@ def conclude(shop: Shop, job: Job) -> None:
 
 def end(shop: Shop, job: Job, state: State, error: Failure | None = None) -> None:
     """End the job, show it in the history, and let go of it."""
-    shop.line.remove(job)
-    job.todo.clear()
+    shop.line.empty(job)
     shop.spool.ended(job, state, error)
     let_go_of_ended(shop, job)
 
@@ -331,7 +341,9 @@ def adopt_finished(shop: Shop, job: Job) -> None:
             seed=plan.seed_of(candidate),
             sha256=written.sha256,
             pixels_sha256=written.pixels_sha256,
-            seconds=written.seconds,
+            # How long the process before took to make it is not known.
+            seconds=0.0,
+            save_seconds=written.seconds,
         )
         shop.spool.done(job, output)
         job.todo.remove(candidate)
@@ -411,16 +423,13 @@ def _rounded(timings: Mapping[str, float]) -> dict[str, float]:
     return {phase: round(seconds, 3) for phase, seconds in timings.items()}
 
 
-def _no_tick(phase: str, step: int, steps: int) -> None:
-    """Stages beside the GPU are short; the job's end is looked at after them."""
-
-
 class _Tick:
     """The one tick of a cell: progress, and whether to stop."""
 
     def __init__(self, shop: Shop, cell: Cell, plan: Plan, beat: Callable[[str], None]) -> None:
         self._shop, self._cell, self._plan, self._beat = shop, cell, plan, beat
-        self._began = shop.clock.monotonic()
+        #: The first step that was seen, and when: this picture's own pace is told from there.
+        self._first: tuple[float, float] | None = None
         #: Of the picture, 0 to 1: its steps. What comes before has no length yet, what comes after has it no more.
         self._part = 0.0
 
@@ -445,9 +454,11 @@ class _Tick:
         )
 
     def _seconds_left(self, part: float) -> float | None:
-        """From the pace of this model, or of this picture so far."""
-        left = len(self._cell.job.todo) + 1 - part
-        pace = self._shop.pace.get(self._cell.job.model_key)
-        if pace is None and part > 0:
-            pace = (self._shop.clock.monotonic() - self._began) / part
-        return None if pace is None else round(left * pace, 1)
+        """From the pace of this picture so far, or before there is one from that of its model."""
+        now, job = self._shop.clock.monotonic(), self._cell.job
+        whole = picture_s(self._shop, job)
+        if part > 0 and self._first is None:
+            self._first = (part, now)
+        elif self._first is not None and part > self._first[0]:
+            whole = (now - self._first[1]) / (part - self._first[0])
+        return None if whole is None else round(whole * (len(job.todo) + 1 - part), 1)

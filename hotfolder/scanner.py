@@ -148,10 +148,16 @@ class Scanner:
         result = Scan()
         for lane in scan.lanes:
             folder = self._inbox / lane
+            found: list[str] = []
             with suppress(OSError):
-                for name in os.listdir(folder):
-                    means = _meaning(name)
-                    if isinstance(means, ControlName | PauseAll):
+                found = os.listdir(folder)
+            for name in found:
+                means = _meaning(name)
+                if isinstance(means, JobName):
+                    # Perhaps dropped since: a control file of its name waits for it.
+                    result.waiting.add(means.name)
+                elif isinstance(means, ControlName | PauseAll):
+                    with suppress(OSError):
                         self._look_at_control(folder / name, means, lane, result)
         return result
 

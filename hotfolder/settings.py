@@ -3,21 +3,23 @@
 The only module that reads the environment.
 """
 
+import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hotfolder.errors import SettingsError
 from hotfolder.workspace import FILE_NAME
 
 ENV_PREFIX: Final = "HOTFOLDER_"
 #: Environment names of ours that are no settings.
-_OTHER_ENV: Final = frozenset({"HOTFOLDER_WORKSPACE", "HOTFOLDER_REQUIRE_TOOLS"})
+_OTHER_ENV: Final = frozenset({"HOTFOLDER_WORKSPACE"})
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
@@ -72,7 +74,7 @@ class Settings(_Table):
     #: The preset of a job that names none.
     default_preset: str = "tiny"
     #: "auto" takes the first CUDA device, else the CPU.
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: str = "auto"
     #: Threads of the CPU computation; part of what makes pixels repeatable. None: one per core.
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     #: Where models are kept, below the workspace if relative. An HF_HOME in the environment goes before it.
@@ -82,6 +84,13 @@ class Settings(_Table):
     inbox: InboxSettings = InboxSettings()
     worker: WorkerSettings = WorkerSettings()
     outputs: OutputSettings = OutputSettings()
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value, re.ASCII):
+            raise ValueError("accepted are auto, cpu, cuda and cuda:N")
+        return value
 
     @property
     def inbox_dir(self) -> Path:
@@ -161,12 +170,7 @@ def _read_table(file: Path) -> dict[str, Any]:
 
 def _lay_environment(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     """Lay HOTFOLDER_* over `table`; return which variable gave which dotted key."""
-    names: dict[str, tuple[str, ...]] = {}
-    for key, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Table):
-            names |= {f"{ENV_PREFIX}{key}_{inner}".upper(): (key, inner) for inner in field.annotation.model_fields}
-        else:
-            names[f"{ENV_PREFIX}{key}".upper()] = (key,)
+    names = {f"{ENV_PREFIX}{'_'.join(path)}".upper(): path for path in _keys()}
     origins = {}
     for name, value in environ.items():
         if not name.startswith(ENV_PREFIX) or name in _OTHER_ENV:
@@ -186,6 +190,15 @@ def _lay_environment(table: dict[str, Any], environ: Mapping[str, str]) -> dict[
     return origins
 
 
+def _keys() -> Iterator[tuple[str, ...]]:
+    """Yield the path of every key: (key,), or (table, key)."""
+    for key, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Table):
+            yield from ((key, inner) for inner in field.annotation.model_fields)
+        else:
+            yield (key,)
+
+
 def _parse_value(text: str) -> object:
     """A variable's value is read as TOML where it is TOML (true, 3, ["/a"]), else taken as a string."""
     try:
@@ -200,7 +213,10 @@ def _explain(error: ValidationError, file: Path, origins: Mapping[str, str]) -> 
         key = ".".join(str(part) for part in item["loc"])
         where = f"environment {origins[key]}" if key in origins else str(file)
         if item["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key {key}")
+            known = [".".join(path) for path in _keys() if path != ("workspace",)]
+            near = difflib.get_close_matches(key, known, n=1)
+            lines.append(f"{where}: unknown key {key}" + (f", did you mean {near[0]}?" if near else ""))
         else:
-            lines.append(f"{where}: {key} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+            text = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {key} = {item['input']!r}: {text[0].lower()}{text[1:]}")
     return SettingsError("bad-settings", "; ".join(lines), "docs/operations.md lists every key")

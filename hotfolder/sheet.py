@@ -19,6 +19,8 @@ from hotfolder.markup import NOTHING, Html, bdi, join, link, tag
 PAGE_CANDIDATES: Final = 500
 #: Failed candidates that are named one by one above the pictures.
 _MAX_FAILURES: Final = 20
+#: Characters of what stands in the place of a picture.
+_MAX_INSTEAD: Final = 160
 
 #: Seconds after which a browser looks again; a page with many pictures costs more to read over a network.
 _REFRESH_BUSY_S: Final = 5
@@ -112,6 +114,8 @@ class JobSheet:
     progress: ShownProgress | None = None
     #: What is wrong with the job as a whole: its error, or every problem of its text.
     errors: Sequence[Reason] = ()
+    #: What to do about them.
+    todo: str = ""
     notices: Sequence[str] = ()
     #: Key -> value, in the order to show.
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +162,8 @@ class EndedJob:
     title: str | None = None
     #: Path of one of its pictures relative to `outputs/`.
     picture: str | None = None
+    #: Why it has none: the first thing wrong with it.
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +224,7 @@ def job_page(sheet: JobSheet, thumbnail: Thumbnail, number: int = 1) -> bytes:
         _job_head(sheet),
         _progress(sheet.progress) if sheet.progress and sheet.state == "running" else NOTHING,
         join(*(_trouble(error) for error in sheet.errors)),
+        _notes([sheet.todo] if sheet.todo else ()),
         _brief(sheet, thumbnail),
         _notes(sheet.notices),
         _failures(sheet, number),
@@ -399,7 +406,8 @@ def _running(sheet: DaemonSheet) -> Html:
 def _running_job(job: RunningJob) -> Html:
     name = link(f"{job.job}/index.html", job.title or job.job)
     head = tag("p", name, tag("span", f"{job.done} of {job.candidates}", class_="soft"), class_="row")
-    return tag("div", head, _progress(job.progress) if job.progress else NOTHING, class_="card note")
+    folder = tag("p", bdi(job.job), class_="soft") if job.title else NOTHING
+    return tag("div", head, folder, _progress(job.progress) if job.progress else NOTHING, class_="card note")
 
 
 def _line(sheet: DaemonSheet) -> Html:
@@ -438,6 +446,7 @@ def _ended(sheet: DaemonSheet, thumbnail: Thumbnail) -> Html:
         caption = tag(
             "figcaption",
             link(page, job.title or job.job),
+            tag("div", bdi(job.job), class_="soft") if job.title else NOTHING,
             tag(
                 "div",
                 tag("span", job.state, class_=_TONES.get(job.state, "soft")),
@@ -449,7 +458,7 @@ def _ended(sheet: DaemonSheet, thumbnail: Thumbnail) -> Html:
         cards.append(
             tag(
                 "figure",
-                _well(job.picture, thumbnail, job.job, instead="no picture", target=page),
+                _well(job.picture, thumbnail, job.job, instead=job.reason or "no picture", target=page),
                 caption,
                 class_="card",
             )
@@ -502,15 +511,19 @@ def _notes(texts: Sequence[str], tone: str = "") -> Html:
 def _well(
     file: str | None, thumbnail: Thumbnail, name: str, *, instead: str, tone: str = "", target: str | None = None
 ) -> Html:
-    """The place of a picture: its thumbnail, or a word instead; links to the picture, or to `target`."""
+    """The place of a picture: its thumbnail, or words instead; links to the picture, or to `target`."""
     small = thumbnail(file) if file is not None else None
     if small is None:
-        inside = tag("span", instead, class_=tone)
+        inside = tag("span", bdi(_cut(instead)), class_=tone)
     else:
         data = f"data:image/webp;base64,{base64.b64encode(small).decode()}"
         inside = tag("img", src=data, alt=name, loading="lazy", decoding="async")
     there = target or file
     return tag("div", inside, class_="well") if there is None else link(there, inside, class_="well")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_INSTEAD else f"{text[: _MAX_INSTEAD - 3]}..."
 
 
 def _pictures(number: int) -> str:

@@ -138,15 +138,16 @@ class Spool:
             try:
                 yield self._build(drop)
                 self._not_admitted.pop(drop.file, None)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - one drop's bug must not keep the others out
                 self._warn_not_admitted(drop.file, error)
-                if error.errno in durable.NO_ROOM:
+                if isinstance(error, OSError) and error.errno in durable.NO_ROOM:
                     return
 
-    def _warn_not_admitted(self, file: str, error: OSError) -> None:
+    def _warn_not_admitted(self, file: str, error: Exception) -> None:
         """Say it once: what is not admitted is met again at every scan."""
         if self._not_admitted.get(file) != str(error):
-            _log.warning("not_admitted", file=names.shown(file), error=names.shown(str(error)))
+            bug = None if isinstance(error, OSError) else error
+            _log.warning("not_admitted", file=names.shown(file), error=names.shown(str(error)), exc_info=bug)
         self._not_admitted[file] = str(error)
 
     def _build(self, drop: Drop) -> Job:
@@ -157,7 +158,9 @@ class Spool:
         try:
             hidden.mkdir()
             sha256 = self._copy_trigger(drop, hidden) if drop.picture else digest(drop.data)
-            self._seq += 1
+            with self._lock:
+                self._seq += 1
+                seq = self._seq
             origin = Origin(
                 file=drop.file,
                 size=drop.seen.size if drop.seen else len(drop.data),
@@ -167,7 +170,7 @@ class Spool:
                 lane=drop.lane,
                 scheduled_for=str(drop.scheduled_for) if drop.scheduled_for else None,
             )
-            first = journal.line(Event.PENDING, self.clock.now(), seq=self._seq, mode=self.mode, origin=asdict(origin))
+            first = journal.opening(self.clock.now(), seq=seq, mode=self.mode, origin=origin)
             ledger = Ledger()
             ledger.apply(first)
             durable.create(hidden / JOB_FILE, drop.data)
@@ -176,7 +179,7 @@ class Spool:
             durable.create(hidden / status.FILE_NAME, status.job_status(folder.name, ledger, None), sync=False)
             durable.sync_folder(hidden)
             identity = identity_of(hidden.lstat())
-        except OSError:
+        except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
         self._takes[drop.name] = take
@@ -433,7 +436,10 @@ class Spool:
             self._markers.set([name])
             # From here on whoever still lets go of the job that ended finds that it is another one's.
             self.live[name] = job
-        self._write(job, journal.line(Event.RESUMED, self.clock.now(), force=force))
+        with self._lock:
+            self._seq += 1
+            seq = self._seq
+        self._write(job, journal.line(Event.RESUMED, self.clock.now(), force=force, seq=seq))
         if plan is not None:
             self._lay_out(job, plan)
         return job
@@ -632,6 +638,7 @@ class Spool:
     def _lay_out(self, job: Job, plan: Plan) -> None:
         """Make the table of the job: which candidates are still to be made."""
         job.model_key, job.priority = plan.model.key, plan.priority
+        job.weight = plan.generate.steps * plan.generate.width * plan.generate.height / 1e6
         ledger = job.ledger
         job.todo = deque(
             number

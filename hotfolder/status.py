@@ -75,8 +75,10 @@ def job_status(name: str, ledger: Ledger, plan: Plan | None, progress: Progress 
 
 
 def write(folder: Path, data: bytes, *, sync: bool) -> None:
-    """Replace a status file whole."""
+    """Replace a status file whole; with `sync` a power cut does not bring the old one back."""
     durable.write(folder / FILE_NAME, data, sync=sync)
+    if sync:
+        durable.sync_folder(folder)
 
 
 def read_state(folder: Path) -> State | None:
@@ -90,7 +92,8 @@ def read_state(folder: Path) -> State | None:
 def _origin(ledger: Ledger) -> dict[str, Any]:
     table: dict[str, Any] = {"mode": ledger.mode}
     if ledger.origin is not None:
-        table["source"] = ledger.origin.via
+        # A picture is a job only in a lane that says so.
+        table["source"] = "lane" if ledger.origin.via == "picture" else ledger.origin.via
         if ledger.origin.lane:
             table["lane"] = names.shown(ledger.origin.lane)
         if ledger.origin.scheduled_for:
@@ -125,6 +128,7 @@ def _stages(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:
             }
         )
     rows[0]["seconds"] = round(sum(output.seconds for output in ledger.done.values()), 3)
+    rows[-1]["seconds"] = round(sum(output.save_seconds for output in ledger.done.values()), 3)
     return rows
 
 
@@ -182,7 +186,8 @@ class DaemonStatus:
     ignored_count: int
     #: What was said about control files that could not be done.
     notices: Sequence[str] = ()
-    progress: Progress | None = None
+    #: Of which job, and how far it is.
+    progress: tuple[str, Progress] | None = None
 
     def dump(self) -> bytes:
         """Return outputs/status.toml."""
@@ -202,7 +207,10 @@ class DaemonStatus:
         table |= {"ignored_count": self.ignored_count, "wrong": list(self.wrong), "counts": dict(self.counts)}
         table["disk"] = {"free_gb": round(self.free_gb, 2), "total_gb": round(self.total_gb, 2)}
         if self.progress is not None:
-            table["progress"] = {key: value for key, value in vars(self.progress).items() if value is not None}
+            job, progress = self.progress
+            table["progress"] = {"job": job} | {
+                key: value for key, value in vars(progress).items() if value is not None
+            }
         if self.notices:
             table["notices"] = [{"text": text} for text in self.notices]
         if self.line:

@@ -27,6 +27,9 @@ _MAX_UNWANTED: Final = 100
 #: Lines that we wrote into a rejected job file; dropped on reading.
 NOTE: Final = "#! "
 
+#: What word processors and phones make of quotes.
+_CURLY: Final = re.compile("[\u2018-\u201f\u00ab\u00bb]")
+
 Path = tuple[str, ...]
 
 _TOKEN: Final = re.compile(
@@ -80,9 +83,7 @@ def parse(data: bytes) -> Document:
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         line = int(at.group(1)) if at else text.count("\n") + 1
-        raise Rejected(
-            [_problem("bad-syntax", f"not TOML: {str(error)[:200]}", "strings need quotes, tables [brackets]", line)]
-        ) from error
+        raise Rejected([_syntax_problem(str(error)[:200], text.split("\n")[line - 1], line)]) from error
     except (RecursionError, ValueError) as error:
         raise Rejected([_problem("bad-syntax", f"not TOML: {str(error)[:200]}")]) from error
     document = Document(table=table, lines=lines)
@@ -258,6 +259,19 @@ def _unwanted(value: object, path: Path) -> Iterator[tuple[Path, str]]:
             yield path, "the text holds a control character"
         case _:
             pass
+
+
+def _syntax_problem(found: str, text: str, line: int) -> Problem:
+    """Say what the parser found in `text`, a line, in the words of whoever wrote it."""
+    key = text.strip(" \t[]") if text.lstrip().startswith("[") else text.partition("=")[0].strip()
+    if key and found.startswith(("Cannot overwrite", "Cannot declare")):
+        return _problem("bad-syntax", f"{shown(key)[:_MAX_WORD]} stands twice", "leave one of them out", line)
+    hint = "strings need quotes, tables [brackets]"
+    if _CURLY.search(text):
+        hint = "write straight quotes, \" or ', instead of curly ones"
+    elif found.startswith(("Illegal character '\\n'", "Unterminated string")):
+        hint = 'a closing quote is missing; text of several lines stands between """'
+    return _problem("bad-syntax", f"not TOML: {found}", hint, line)
 
 
 def _problem(code: str, message: str, hint: str = "", line: int | None = None) -> Problem:

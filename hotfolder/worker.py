@@ -22,8 +22,8 @@ from hotfolder.stages import Work
 
 #: Pictures that may wait to be saved: more would only fill the memory when the disk is slow.
 SAVE_QUEUE: Final = 2
-#: Phases that may take as long as they like: the thread waits, or the disk does.
-_NO_DEADLINE: Final = frozenset({"idle", "saving"})
+#: Phases that may take as long as they like: the thread waits, or the disk does, or the network.
+_NO_DEADLINE: Final = frozenset({"idle", "saving", "download"})
 
 _log = structlog.get_logger(__name__)
 

@@ -200,7 +200,7 @@ def needs_tool() -> Callable[[str], str]:
 
     def find(name: str) -> str:
         path = shutil.which(name)
-        if path is None and os.environ.get("HOTFOLDER_REQUIRE_TOOLS"):
+        if path is None and os.environ.get("REQUIRE_TEST_TOOLS"):
             pytest.fail(f"{name} is required here")
         if path is None:
             pytest.skip(f"{name} is not installed")

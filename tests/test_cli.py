@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tomllib
@@ -245,6 +246,21 @@ def test_check_looks_at_every_file(hotfolder: Hotfolder, tmp_path: Path) -> None
     assert "absent.toml: cannot be read" in said.out
     assert "2 of 3 files would be rejected" in said.err
     assert hotfolder("check", good).code == 0
+
+
+def test_check_tells_a_file_that_is_not_there_from_one_that_is_wrong(hotfolder: Hotfolder, tmp_path: Path) -> None:
+    said = hotfolder("check", tmp_path / "nofile.toml", "--json")
+    assert (said.code, said.json["error"]["code"]) == (4, "not-found")
+
+
+def test_check_knows_the_files_that_are_no_jobs(hotfolder: Hotfolder, workspace: Workspace) -> None:
+    lane = workspace.drop("folder.toml", "picture_jobs = true\n", lane="mugs")
+    assert "defaults of a lane" in hotfolder("check", lane).out
+    lane.write_text("picture_job = true\n")
+    assert "unknown key picture_job" in hotfolder("check", lane).out
+    said = hotfolder("check", job_folder(workspace, "mug_take01") / "status.toml")
+    assert said.code == 2
+    assert "this is a status file" in said.out
 
 
 def test_check_knows_what_a_lane_says(hotfolder: Hotfolder, workspace: Workspace) -> None:
@@ -522,9 +538,45 @@ def test_a_status_file_that_nobody_keeps_does_not_claim_that_a_daemon_runs(
     assert said.code == 0
     assert "none runs" in said.out
     assert "did not stop by itself" in said.out
-    assert "mug_take01" not in said.out
+    assert "mug_take01  running when the daemon died; goes on at the next `hotfolder serve`" in said.out
     data = hotfolder("status", "--json").json["data"]
     assert (data["state"], data["running"]) == ("stopped", [])
+
+
+def test_what_a_dead_daemon_left_behind_is_not_told_with_forecasts(hotfolder: Hotfolder, workspace: Workspace) -> None:
+    progress = (
+        '[progress]\njob = "mug_take01"\nstage = "generate"\nstep = 3\nsteps = 9\nfraction = 0.3\nseconds_left = 77.0\n'
+    )
+    folder = job_folder(workspace, "mug_take01", state="running")
+    with (folder / "status.toml").open("a") as file:
+        file.write(progress)
+    (workspace.outputs / "status.toml").write_text(
+        f'state = "running"\nrunning = ["mug_take01"]\n[counts]\nrunning = 1\nqueued = 2\n{progress}'
+        '[[line]]\njob = "cup_take01"\nposition = 1\neta = 2026-11-20T12:00:00.000Z\n'
+    )
+    said = hotfolder("status", "mug")
+    assert "running when the daemon died; goes on at the next `hotfolder serve`" in said.out
+    assert "77 s" not in said.out
+    assert "1 min" not in said.out
+    assert "progress" not in hotfolder("status", "mug", "--json").json["data"]
+    glance = hotfolder("status").out
+    assert "1 running" not in glance
+    assert "2 queued" in glance
+    assert "about" not in glance
+    with Lock(workspace.root, mode="queued", started_at="2026-11-20T12:00:00.000Z"):
+        assert "30 %, generate 3/9, 1 min 17 s left" in hotfolder("status", "mug").out
+
+
+def test_progress_is_told_of_the_job_that_it_is_of(hotfolder: Hotfolder, workspace: Workspace) -> None:
+    told = (
+        f'state = "running"\npid = {os.getpid()}\nhost = "{socket.gethostname()}"\nrunning = ["a_take01", "b_take01"]\n'
+        '[progress]\njob = "b_take01"\nstage = "upscale"\nphase = "upscale"\nstep = 0\nsteps = 0\nfraction = 0.5\n'
+    )
+    (workspace.outputs / "status.toml").write_text(told)
+    with Lock(workspace.root, mode="queued", started_at="2026-11-20T12:00:00.000Z"):
+        said = hotfolder("status").out.splitlines()
+    assert any(line.endswith("a_take01  between pictures") for line in said)
+    assert any(line.endswith("b_take01  50 %, upscale") for line in said)
 
 
 def test_status_of_another_daemon_is_not_taken_for_that_of_this_one(hotfolder: Hotfolder, workspace: Workspace) -> None:
@@ -537,6 +589,8 @@ def test_status_of_another_daemon_is_not_taken_for_that_of_this_one(hotfolder: H
 def test_status_tells_of_job_files_that_wait_for_a_daemon(hotfolder: Hotfolder, workspace: Workspace) -> None:
     hotfolder("submit", "--prompt", "a mug")
     workspace.picture("mug.png")
+    (workspace.inbox / "dir.toml").mkdir()
+    (workspace.inbox / "link.toml").symlink_to("a-mug.toml")
     assert "1 job file to be taken" in hotfolder("status").out
 
 

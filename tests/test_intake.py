@@ -460,7 +460,7 @@ def test_a_picture_dropped_in_a_lane_for_pictures_is_a_job(workspace: Workspace,
     for number in (1, 2):
         workspace.picture("blue/mug.png")
         status = workspace.wait_for(f"mug_take0{number}", "completed")
-        assert status["source"] == "picture"
+        assert status["source"] == "lane"
         assert not (workspace.inbox / "blue/mug.png").exists(), "what triggers a job is taken"
         assert (workspace.outputs / f"mug_take0{number}/sources/mug.png").exists()
 

@@ -113,6 +113,7 @@ def test_defaults_of_a_lane_are_read_under_one_name_and_others_are_told_so() -> 
         "mug-2.rejected.toml",
         "mug.rejected.toml.txt",
         "mug.status.toml",
+        "mug.taking",
         "notes.txt",
         "mug.mp4",
         "toml",

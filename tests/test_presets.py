@@ -138,6 +138,7 @@ def test_an_edited_preset_serves_the_next_job(own: Path) -> None:
         ('extends = "nothing"', "extends = 'nothing', which does not exist"),
         ('extends = "mine"', "extends = 'mine', which does not exist"),
         ('extends = "tiny"\nsteps = 3', "unknown key steps"),
+        ('extends = "tiny"\nlicense = "MIT"', "unknown key license, did you mean licence?"),
         ('extends = "tiny"\nkind = "video"', "kind = 'video'"),
         ('extends = "tiny"\n[model]\ndtype = "int2"', "model.dtype = 'int2'"),
         ('kind = "text2img"', "model is missing"),

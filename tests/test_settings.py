@@ -32,7 +32,9 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     ("text", "environment", "told"),
     [
         ("device = ", {}, "hotfolder.toml is no TOML"),
-        ("devise = 'cpu'", {}, "hotfolder.toml: unknown key devise"),
+        ("devise = 'cpu'", {}, "hotfolder.toml: unknown key devise, did you mean device?"),
+        ("settle_s = 1", {}, "unknown key settle_s, did you mean inbox.settle_s?"),
+        ("device = 'mps'", {}, "device = 'mps': accepted are auto, cpu, cuda and cuda:N"),
         ("device = 'tpu'", {}, "hotfolder.toml: device = 'tpu'"),
         ("threads = 0", {}, "threads = 0"),
         ("[worker]\nvram_gb = 'all'", {}, "worker.vram_gb = 'all'"),

@@ -420,9 +420,7 @@ def test_one_that_was_changed_meanwhile_is_the_next_drop(desk: Desk, unwritable:
     assert desk.in_inbox() == ["lane/mug.toml"]
 
 
-def test_a_daemon_shows_it_runs_it_once_and_removes_it_when_it_can(
-    desk: Desk, serve: Serve, unwritable: Path
-) -> None:
+def test_a_daemon_shows_it_runs_it_once_and_removes_it_when_it_can(desk: Desk, serve: Serve, unwritable: Path) -> None:
     workspace = desk.workspace
     serve()
     assert workspace.wait_for("mug_take01")["state"] == "completed"

@@ -37,7 +37,13 @@ def ledger_of(state: State = State.QUEUED, *, done: int = 0, failed: tuple[int, 
     )
     for number in range(1, done + 1):
         ledger.done[number] = Output(
-            candidate=number, file=f"mug_{number:03d}.png", seed=41 + number, sha256="", pixels_sha256="", seconds=1.5
+            candidate=number,
+            file=f"mug_{number:03d}.png",
+            seed=41 + number,
+            sha256="",
+            pixels_sha256="",
+            seconds=1.5,
+            save_seconds=0.25,
         )
     for number in failed:
         ledger.failed[number] = Failure(
@@ -71,7 +77,7 @@ def test_counts_and_stages_add_up() -> None:
     assert (found["items"], found["candidates"], found["done"], found["failed"]) == (1, 4, 2, 1)
     generate, export = found["stages"]
     assert generate == {"number": 1, "name": "generate", "state": "running", "done": 2, "failed": 1, "seconds": 3.0}
-    assert export == {"number": 2, "name": "export", "state": "running", "done": 2, "failed": 0}
+    assert export == {"number": 2, "name": "export", "state": "running", "done": 2, "failed": 0, "seconds": 0.5}
 
 
 def test_outputs_and_failures_stand_there_from_the_end_on() -> None:

@@ -18,7 +18,7 @@ USER_UNIT = SYSTEMD / "user" / "hotfolder.service"
 def systemd_analyze() -> str:
     found = shutil.which("systemd-analyze")
     if found is None:
-        if os.environ.get("HOTFOLDER_REQUIRE_TOOLS") == "1":
+        if os.environ.get("REQUIRE_TEST_TOOLS") == "1":
             pytest.fail("systemd-analyze is not installed (Debian: systemd)")
         pytest.skip("systemd-analyze is not installed")
     return found

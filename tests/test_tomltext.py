@@ -292,3 +292,24 @@ def test_numbers_at_the_ends_of_their_range_are_accepted() -> None:
     table = tomltext.parse(b"a = 9223372036854775807\nb = -9223372036854775807\nc = 1.7976931348623157e308\n").table
     assert math.isfinite(table["c"])
     assert table["a"] == 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ('prompt = "a mug\nsteps = 2\n', "not TOML", "a closing quote is missing"),
+        ('prompt = """a mug', "not TOML", "a closing quote is missing"),
+        ("prompt = \u201ca mug\u201d\n", "not TOML", "straight quotes"),
+        ('prompt = "a mug\u201d\n', "not TOML", "straight quotes"),
+        ("steps = 2\nsteps = 3", "steps stands twice", "leave one of them out"),
+        ("[meta]\na = 1\n[meta]\nb = 2\n", "meta stands twice", "leave one of them out"),
+        ("a = 1\n[a.b]\n", "a.b stands twice", "leave one of them out"),
+        ("prompt = a mug\n", "not TOML", "strings need quotes"),
+    ],
+)
+def test_a_mistake_of_syntax_is_told_with_what_to_do(text: str, message: str, hint: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        tomltext.parse(text.encode())
+    problem = caught.value.problems[0]
+    assert message in problem.message
+    assert hint in problem.hint

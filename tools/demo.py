@@ -5,6 +5,7 @@ Uses nothing but the folder and the command `hotfolder serve`, as any other prog
 
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from contextlib import suppress
@@ -39,17 +40,15 @@ def main() -> int:
     for name, text in JOBS.items():
         put(INBOX / f"{name}.toml", text.encode())
     print(f"dropped {len(JOBS)} jobs into {INBOX}", flush=True)
-    with subprocess.Popen(
-        [sys.executable, "-m", "hotfolder", "--workspace", str(WORKSPACE), "serve", "--drain"],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as daemon:
-        log = []
-        states = follow(before, daemon)
-        if daemon.poll() is None and len(states) < len(JOBS):
-            daemon.terminate()
-        log = daemon.stderr.read().splitlines() if daemon.stderr else []
-    return report(states, log)
+    # Into a file: a pipe that nobody reads would fill up, and hold the daemon.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        command = [sys.executable, "-m", "hotfolder", "--workspace", str(WORKSPACE), "serve", "--drain"]
+        with subprocess.Popen(command, stderr=log) as daemon:
+            states = follow(before, daemon)
+            if daemon.poll() is None and len(states) < len(JOBS):
+                daemon.terminate()
+        log.seek(0)
+        return report(states, log.read().splitlines())
 
 
 def draw_pictures() -> None:
@@ -78,7 +77,7 @@ def put(path: Path, data: bytes) -> None:
     beside.replace(path)
 
 
-def follow(before: set[str], daemon: subprocess.Popen[str]) -> dict[str, dict[str, Any]]:
+def follow(before: set[str], daemon: subprocess.Popen[bytes]) -> dict[str, dict[str, Any]]:
     """Show each change of the new jobs' states until all have ended; return the status of each."""
     shown: dict[str, str] = {}
     deadline = time.monotonic() + PATIENCE_S

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from hotfolder import jobfile, tomltext
+from hotfolder import jobfile, lanes, tomltext
 from hotfolder import workspace as workspaces
 from hotfolder.errors import HotfolderError, JobError, Problem, Rejected, SettingsError
 from hotfolder.front import draft
@@ -15,6 +15,12 @@ from hotfolder.names import shown
 from hotfolder.plan import Wish
 from hotfolder.settings import Settings
 from hotfolder.tomltext import Document
+
+_STATUS_FILE: Final = Problem(
+    code="bad-value",
+    message="this is a status file: it tells where a job or the daemon is, and makes nothing",
+    hint="check the job.toml or plan.toml of the job instead",
+)
 
 
 def check(given: Path | None, files: Sequence[Path]) -> Answer:
@@ -28,12 +34,16 @@ def check(given: Path | None, files: Sequence[Path]) -> Answer:
         ]
         rows.append(_row(file, problems))
     wrong = [row for row in rows if not row["ok"]]
-    error = None
-    if wrong:
-        what = "it" if len(files) == 1 else f"{len(wrong)} of {len(files)} files"
-        error = JobError(wrong[0]["problems"][0]["code"], f"{what} would be rejected")
+    if not wrong:
+        return Answer(data={"files": rows}, text="\n".join(lines))
+    what = "it" if len(files) == 1 else f"{len(wrong)} of {len(files)} files"
+    codes = [row["problems"][0]["code"] for row in wrong]
+    none_there = set(codes) == {"not-found"}
     return Answer(
-        data={"files": rows}, text="\n".join(lines), error=error, exit_code=ExitCode.USAGE if wrong else ExitCode.DONE
+        data={"files": rows},
+        text="\n".join(lines),
+        error=JobError(codes[0], f"{what} cannot be read" if none_there else f"{what} would be rejected"),
+        exit_code=ExitCode.NOT_FOUND if none_there else ExitCode.USAGE,
     )
 
 
@@ -48,20 +58,24 @@ def _settings(given: Path | None) -> Settings:
 
 def _check(settings: Settings, file: Path) -> tuple[str, tuple[Problem, ...]]:
     try:
-        text = file.read_bytes()
-        document = tomltext.parse(text)
-        what = draft.check(settings, document, text, draft.lane_of(settings, file))
-        return what, tuple(_forbidden(settings, document, text))
+        document = tomltext.parse(file.read_bytes())
+        if file.name == lanes.FILE_NAME:
+            jobfile.read_lane(document, file.name)
+            return "defaults of a lane", ()
+        if {"schema", "state"} <= document.table.keys():
+            return "", (_STATUS_FILE,)
+        what = draft.check(settings, document, draft.lane_of(settings, file))
+        return what, tuple(_forbidden(settings, document))
     except Rejected as error:
         return "", error.problems
     except OSError as error:
         return "", (Problem(code="not-found", message=f"cannot be read: {error.strerror}"),)
 
 
-def _forbidden(settings: Settings, document: Document, text: bytes) -> Iterator[Problem]:
+def _forbidden(settings: Settings, document: Document) -> Iterator[Problem]:
     """Find the pictures that a job file may not name."""
     named = [(role, name) for role in jobfile.PICTURE_KEYS if isinstance(name := document.table.get(role), str)]
-    if not named or tomltext.is_own(text):
+    if not named or document.is_own:
         return
     # Imported only where there is something to look at: with it come numpy and Pillow.
     from hotfolder import sources

@@ -261,7 +261,10 @@ def cancel(call: Call, job: str, wait: bool) -> Answer:
 @_WAIT
 @click.pass_obj
 def resume(call: Call, job: str | None, force: bool, wait: bool) -> Answer:
-    """Go on with a job that was held, failed or cancelled; with no name lift the pause."""
+    """Go on with a stopped job; with no name lift the pause.
+
+    One that is held, failed, cancelled or partial goes on; what is finished stays.
+    """
     from hotfolder.front import steer
 
     return steer.resume(call.workspace, job, force=force, wait=wait, as_json=call.as_json)

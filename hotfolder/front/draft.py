@@ -91,7 +91,7 @@ def make(settings: Settings, workspace: Workspace, wanted: Wanted, *, now: bool)
     scheduled = "schedule" in table
     lies_at = _in_inbox(workspace, wanted.file)
     if lies_at and table == document.table:
-        check(settings, document, text, lane_of(settings, lies_at))
+        check(settings, document, lane_of(settings, lies_at))
         return Draft(
             name=names.safe_name(lies_at.name), data=text, pictures={}, missing=(), scheduled=scheduled, lies_at=lies_at
         )
@@ -101,7 +101,7 @@ def make(settings: Settings, workspace: Workspace, wanted: Wanted, *, now: bool)
         text = tomli_w.dumps(table, multiline_strings=True).encode()
         tomltext.parse(text)
     # Lines are those of the file that was named: nobody has seen the text that is made here.
-    check(settings, Document(table=table, lines=document.lines if wanted.file else {}), text)
+    check(settings, Document(table=table, lines=document.lines if wanted.file else {}))
     return Draft(name=_name(wanted, table), data=text, pictures=pictures, missing=missing, scheduled=scheduled)
 
 
@@ -120,7 +120,7 @@ def put(workspace: Workspace, draft: Draft) -> Dropped:
     return Dropped(path=path, name=draft.name, sha256=plan.digest(data), before=before)
 
 
-def check(settings: Settings, document: Document, text: bytes, lane: str = "") -> str:
+def check(settings: Settings, document: Document, lane: str = "") -> str:
     """Check the text of a job, a plan or a sidecar; return in a few words what it is.
 
     Args:
@@ -130,7 +130,7 @@ def check(settings: Settings, document: Document, text: bytes, lane: str = "") -
         Rejected: every problem.
     """
     presets = Presets.of(settings.presets_dir)
-    if tomltext.is_own(text):
+    if document.is_own:
         found = plan.read_plan(document, presets)
         return f"a plan of {found.job}: preset {found.preset}, {_count(found.candidates)}"
     job = jobfile.read(document, presets, settings.default_preset, lanes.read(settings.inbox_dir, lane))

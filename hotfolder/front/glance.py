@@ -3,14 +3,15 @@
 import datetime as dt
 import sys
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import click
 
 from hotfolder.errors import JobError
 from hotfolder.front import jobs, show
 from hotfolder.front.answer import Answer
+from hotfolder.front.jobs import View
 from hotfolder.names import shown
 from hotfolder.workspace import Workspace
 
@@ -34,15 +35,15 @@ def job(workspace: Workspace, text: str, *, watch: bool, as_json: bool) -> Answe
     Raises:
         JobError: `not-found`.
     """
-    found = jobs.newest(workspace, text)
+    found, left = _as_it_is(workspace, jobs.newest(workspace, text))
 
     def look() -> str:
-        nonlocal found
-        found = jobs.view(workspace, found.name) or found
-        return show.job(found)
+        nonlocal found, left
+        found, left = _as_it_is(workspace, jobs.view(workspace, found.name) or found)
+        return show.job(found, left)
 
     if not watch:
-        return Answer(data=found.data, text=show.job(found))
+        return Answer(data=found.data, text=show.job(found, left))
     there = found.folder.is_dir
     if as_json:
         while not found.ended and there():
@@ -85,12 +86,13 @@ def _daemon(workspace: Workspace) -> Answer:
     if who is None:
         last = table.get("updated_at")
         ago = f"; the last one was here until {show.when(last)}" if isinstance(last, dt.datetime) else ""
-        unclean = " and did not stop by itself" if ago and table.get("state") != "stopped" else ""
+        left = _how_it_ended(table)
+        unclean = " and did not stop by itself" if ago and left == "died" else ""
         drops = jobs.drops(workspace)
-        data = {**table, "state": "stopped", "running": [], "inbox": len(drops)}
-        told = show.daemon(
-            {**table, "running": [], "progress": {}, "wrong": []}, f"none runs{ago}{unclean}", len(drops)
-        )
+        still = _without_forecasts(table)
+        data = {**still, "state": "stopped", "running": [], "inbox": len(drops)}
+        counts = {word: count for word, count in table.get("counts", {}).items() if word != "running"}
+        told = show.daemon({**still, "counts": counts, "wrong": []}, f"none runs{ago}{unclean}", len(drops), left)
         return Answer(data=data, text=told)
     mine = table if table.get("pid") == who.pid and table.get("host") == who.host else {}
     state = str(mine.get("state", "starting"))
@@ -99,6 +101,29 @@ def _daemon(workspace: Workspace) -> Answer:
     since = f" since {show.when(dt.datetime.fromisoformat(who.started_at))}" if who.started_at else ""
     data = {**mine, "state": state, "pid": who.pid, "host": who.host, "mode": who.mode}
     return Answer(data=data, text=show.daemon(mine, f"{word}{since}, process {who.pid} on {shown(who.host)}{paused}"))
+
+
+def _as_it_is(workspace: Workspace, view: View) -> tuple[View, str]:
+    """Take out of a job's status what nobody works towards any more; say how the daemon ended, "" where one is there.
+
+    A status file that a daemon left behind goes on saying that the job runs: the lock tells.
+    """
+    from hotfolder.lock import holder
+
+    if view.ended or holder(workspace.root) is not None:
+        return view, ""
+    return View(folder=view.folder, table=_without_forecasts(view.table)), _how_it_ended(jobs.daemon(workspace))
+
+
+def _how_it_ended(table: Mapping[str, Any]) -> str:
+    return "stopped" if table.get("state") == "stopped" else "died"
+
+
+def _without_forecasts(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out how far the job under way is, and when those in the line would begin."""
+    line = [{key: value for key, value in one.items() if key != "eta"} for one in table.get("line", ())]
+    kept = {key: value for key, value in table.items() if key not in {"progress", "line"}}
+    return kept | ({"line": line} if line else {})
 
 
 def _again(look: Callable[[], str], more: Callable[[], bool]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -141,12 +142,14 @@ def _without_suffix(name: str) -> str:
 
 
 def drops(workspace: Workspace, name: str | None = None) -> tuple[Path, ...]:
-    """Return the job files that lie in the inbox itself, all or those of one NAME."""
+    """Return the job files that lie in the inbox itself, all or those of one NAME; folders and links are none."""
     files = (
         (entry, meaning(entry)) for entry in _entries(workspace.inbox) if entry.lower().endswith((".toml", ".toml.txt"))
     )
     return tuple(
-        workspace.inbox / entry for entry, means in files if isinstance(means, JobName) and name in {None, means.name}
+        file
+        for entry, means in files
+        if isinstance(means, JobName) and name in {None, means.name} and _is_regular(file := workspace.inbox / entry)
     )
 
 
@@ -162,6 +165,13 @@ def _not_found(workspace: Workspace, plain: str, name: str) -> JobError:
         f"did you mean {shown(near[0])}?" if near else "hotfolder status shows what runs, hotfolder history what ended"
     )
     return JobError("not-found", f"there is no job {shown(plain)} in {shown(str(workspace.outputs))}", hint)
+
+
+def _is_regular(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _entries(folder: Path) -> list[str]:

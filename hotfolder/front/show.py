@@ -68,10 +68,10 @@ def where(path: Path) -> str:
 
 
 def when(moment: dt.datetime) -> str:
-    """Return a time on this machine's clock, with the day unless it is today."""
+    """Return a time on this machine's clock, with its zone, and with the day unless it is today."""
     local = moment.astimezone()
     today = local.date() == dt.datetime.now().astimezone().date()
-    return f"{local:%H:%M:%S}" if today else f"{local:%Y-%m-%d %H:%M:%S}"
+    return f"{local:%H:%M:%S %Z}" if today else f"{local:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def duration(seconds: float) -> str:
@@ -85,8 +85,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def job(view: View) -> str:
-    """Show one job."""
+def job(view: View, left: str = "") -> str:
+    """Show one job.
+
+    Args:
+        left: how the daemon that ran it ended, `died` or `stopped`; "" where one is there.
+    """
     table = view.table
     candidates = table.get("candidates")
     made = (
@@ -97,7 +101,7 @@ def job(view: View) -> str:
     return facts(
         [
             ("job", click.style(shown(view.name), bold=True)),
-            ("state", _state_line(view)),
+            ("state", _state_line(view, left)),
             ("title", " / ".join(shown(str(table[key])) for key in ("project", "title") if key in table)),
             ("preset", str(table.get("preset", ""))),
             ("pictures", made),
@@ -126,20 +130,20 @@ def doing(view: View) -> str:
     if view.state == "running" and now:
         if now.get("steps"):
             return f"{now['stage']} {now['step']}/{now['steps']}"
-        words = [str(now.get("stage", "")), str(now.get("phase", ""))]
-        return " ".join(dict.fromkeys(words)).strip()
+        return _stage_and_phase(now)
     if view.state == "waiting":
         return f"waiting for {', '.join(view.table.get('waiting_for', []))}"
     return view.state
 
 
-def daemon(table: Mapping[str, Any], serving: str, drops: int = 0) -> str:
+def daemon(table: Mapping[str, Any], serving: str, drops: int = 0, left: str = "") -> str:
     """Show the daemon at a glance.
 
     Args:
         table: outputs/status.toml; empty where there is none.
         serving: whether a daemon runs, in words.
         drops: job files that lie in the inbox and wait for one.
+        left: how the last one ended, `died` or `stopped`; "" where one runs.
     """
     counts: Mapping[str, int] = table.get("counts", {})
     disk: Mapping[str, float] = table.get("disk", {})
@@ -148,7 +152,7 @@ def daemon(table: Mapping[str, Any], serving: str, drops: int = 0) -> str:
         [
             ("daemon", serving),
             ("jobs", ", ".join(f"{counts[word]} {state(word)}" for word in _STATES if counts.get(word)) or "none yet"),
-            ("running", [f"{shown(name)}  {_progress(table)}".rstrip() for name in table.get("running", ())]),
+            ("running", _running(table, left)),
             ("in line", _cut([_in_line(one) for one in table.get("line", ())])),
             ("inbox", f"{drops} job file{'s' * (drops > 1)} to be taken: hotfolder serve" if drops else ""),
             ("disk", f"{disk['free_gb']:.0f} GB free of {disk['total_gb']:.0f}" if "free_gb" in disk else ""),
@@ -159,7 +163,22 @@ def daemon(table: Mapping[str, Any], serving: str, drops: int = 0) -> str:
     )
 
 
-def _state_line(view: View) -> str:
+def _running(table: Mapping[str, Any], left: str) -> list[str]:
+    names: Sequence[str] = table.get("running", ())
+    if left:
+        return [f"{shown(name)}  running {_left_behind(left)}" for name in names]
+    now: Mapping[str, Any] = table.get("progress", {})
+    of = now.get("job") or (names[0] if now and len(names) == 1 else None)
+    return [f"{shown(name)}  {_progress(table) if name == of else 'between pictures'}" for name in names]
+
+
+def _left_behind(left: str) -> str:
+    return f"when the daemon {left}; goes on at the next `hotfolder serve`"
+
+
+def _state_line(view: View, left: str) -> str:
+    if view.state == "running" and left:
+        return f"{state(view.state)} {_left_behind(left)}"
     text = doing(view)
     now: Mapping[str, Any] = view.table.get("progress", {})
     if view.state == "running" and now:
@@ -173,9 +192,14 @@ def _progress(table: Mapping[str, Any]) -> str:
     now: Mapping[str, Any] = table.get("progress", {})
     if not now:
         return ""
-    step = f"{now['step']}/{now['steps']}" if now.get("steps") else str(now.get("phase", ""))
+    at = f"{now.get('stage', '')} {now['step']}/{now['steps']}" if now.get("steps") else _stage_and_phase(now)
     left = f", {duration(float(now['seconds_left']))} left" if "seconds_left" in now else ""
-    return f"{100 * float(now.get('fraction', 0)):.0f} %, {now.get('stage', '')} {step}{left}"
+    return f"{100 * float(now.get('fraction', 0)):.0f} %, {at}{left}"
+
+
+def _stage_and_phase(now: Mapping[str, Any]) -> str:
+    """Return such as `generate load`; a phase that is called like its stage once."""
+    return " ".join(dict.fromkeys([str(now.get("stage", "")), str(now.get("phase", ""))])).strip()
 
 
 def _times(table: Mapping[str, Any]) -> Iterable[str]:

@@ -118,11 +118,8 @@ class _Direct:
 
     def run(self, *, as_json: bool) -> Answer:
         thread = threading.Thread(target=self._serve, name="serve")
-        # Both are the main thread's to set. A writer that breaks a lease of the scan must not end the process.
-        before = {
-            signal.SIGIO: signal.signal(signal.SIGIO, signal.SIG_IGN),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, self._terminated),
-        }
+        # The main thread's to set.
+        before = signal.signal(signal.SIGTERM, self._terminated)
         thread.start()
         try:
             with follow.reporting(as_json=as_json) as report:
@@ -130,8 +127,7 @@ class _Direct:
         finally:
             self.stop.set()
             thread.join()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGTERM, before)
 
     def _serve(self) -> None:
         try:

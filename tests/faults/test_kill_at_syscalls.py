@@ -105,7 +105,7 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     strace = shutil.which("strace")
     if strace is None:
-        if os.environ.get("HOTFOLDER_REQUIRE_TOOLS"):
+        if os.environ.get("REQUIRE_TEST_TOOLS"):
             pytest.fail("strace is required here")
         pytest.skip("strace is not installed")
     return Scene(tmp_path_factory.mktemp("scene"), strace)
