@@ -302,11 +302,12 @@ def check_preset(preset: Preset) -> None:
         item = error.errors()[0]
         key = ".".join(str(part) for part in item["loc"])
         file = preset.origins.get(f"keys.{key}", preset.name)
-        if item["type"] == "extra_forbidden":
-            raise SettingsError("bad-preset", f"{file}: unknown key keys.{key}", _did_you_mean(key)) from error
-        raise SettingsError(
-            "bad-preset", f"{file}: keys.{key}: {item['msg']}", "docs/presets.md lists every key"
-        ) from error
+        text, hint = item["msg"], "docs/presets.md lists every key"
+        if item["type"] == "extra_forbidden" and key in _ALL_KEYS:
+            text = f"the kind {preset.kind} does not take it"
+        elif item["type"] == "extra_forbidden":
+            text, hint = "unknown key", _did_you_mean(key)
+        raise SettingsError("bad-preset", f"{file}: keys.{key}: {text}", hint) from error
 
 
 def schema() -> dict[str, Any]:

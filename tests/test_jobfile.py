@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hotfolder import jobfile, tomltext
+from hotfolder import jobfile, lanes, tomltext
 from hotfolder.errors import CODES, Problem, Rejected, SettingsError
 from hotfolder.jobfile import JobFile, LaneDefaults
 from hotfolder.presets import Presets
@@ -418,3 +418,33 @@ def test_the_schema_is_a_schema_and_says_what_the_reader_says() -> None:
 
 def test_every_key_of_the_schema_says_what_it_is() -> None:
     assert all(field.get("description") for field in jobfile.schema()["properties"].values())
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ('prompt = "a mug"', "move it above [schedule]"),
+        ('chron = "0 2 * * *"', "did you mean cron?"),
+        ("zzz = 1", "docs/schedules.md"),
+    ],
+)
+def test_a_key_that_has_no_business_in_a_schedule_is_told_where_it_belongs(line: str, hint: str) -> None:
+    problem = problems_of(f'prompt = "a mug"\n[schedule]\nat = 2026-11-20T12:00:00\n{line}\n')[0]
+    assert (problem.code, problem.line) == ("unknown-key", 4)
+    assert hint in problem.hint
+
+
+@pytest.mark.parametrize("key", ["schedule", "meta"])
+def test_a_value_where_a_table_belongs_is_told_so(key: str) -> None:
+    (problem,) = problems_of(f'prompt = "a mug"\n{key} = 3\n')
+    assert problem.message == f"{key} = 3: a table is accepted: a line [{key}], and its keys below"
+
+
+def test_a_wrong_lane_is_told_with_its_file_and_its_hint_once(tmp_path: Path) -> None:
+    (tmp_path / "mugs").mkdir()
+    (tmp_path / "mugs" / "folder.toml").write_text("steps = 2\npromt = 1\n")
+    with pytest.raises(Rejected) as caught:
+        lanes.read(tmp_path, "mugs")
+    (problem,) = caught.value.problems
+    assert problem.message == "mugs/folder.toml, line 2: unknown key promt"
+    assert problem.hint == "did you mean prompt?"

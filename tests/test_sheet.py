@@ -164,7 +164,10 @@ def test_whatever_a_name_holds_it_is_only_text() -> None:
         wrong=[HOSTILE],
         notices=[HOSTILE],
         ignored=[(HOSTILE, HOSTILE)],
-        ended=[EndedJob(job="a_take03", state=HOSTILE, title=HOSTILE, picture="a_take03/x.png")],
+        ended=[
+            EndedJob(job="a_take03", state=HOSTILE, title=HOSTILE, picture="a_take03/x.png"),
+            EndedJob(job="a_take04", state="rejected", reason=HOSTILE),
+        ],
     )
     for page in (shown(job), shown(daemon)):
         assert "script" not in {name for name, _ in page.elements}
@@ -190,11 +193,26 @@ def test_a_rejected_job_shows_every_problem_with_its_line() -> None:
         Reason(code="unknown-key", message="unknown key promt", hint="did you mean prompt?", line=2),
         Reason(code="bad-value", message="steps"),
     ]
-    page = shown(a_job(state="rejected", preset=None, kind=None, prompt="", errors=problems, files=["job.toml"]))
+    todo = "Mend jobs_inbox/mug.rejected.toml, then rename it to mug.toml"
+    page = shown(
+        a_job(state="rejected", preset=None, kind=None, prompt="", errors=problems, todo=todo, files=["job.toml"])
+    )
 
     assert "unknown-key line 2: unknown key promt" in page.text
     assert "did you mean prompt?" in page.text
-    assert "bad-value steps" in page.text
+    assert page.text.index("bad-value steps") < page.text.index(todo)
+
+
+def test_a_job_without_pictures_tells_why_on_the_front_page_and_every_card_names_the_folder() -> None:
+    ended = [
+        EndedJob(job="mug_take01", state="rejected", title="A mug", reason="unknown key promt"),
+        EndedJob(job="cup_take01", state="cancelled"),
+    ]
+    page = shown(DaemonSheet(state="running", updated_at=NOON, workspace="/studio", ended=ended))
+
+    assert "unknown key promt" in page.text
+    assert page.text.count("no picture") == 1
+    assert "mug_take01" in page.text
 
 
 def test_a_picture_that_is_not_finished_has_its_place() -> None:

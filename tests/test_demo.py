@@ -1,0 +1,22 @@
+"""`make demo`, but for the installing: the first thing that anybody sees."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_demo_makes_a_picture_of_each_kind_and_names_them(tmp_path: Path) -> None:
+    for folder in ("jobs_inbox", "outputs", "tools"):
+        (tmp_path / folder).mkdir()
+    demo = shutil.copy(ROOT / "tools/demo.py", tmp_path / "tools")
+    ran = subprocess.run([sys.executable, demo], capture_output=True, check=False, text=True, timeout=110)
+    assert ran.returncode == 0, ran.stderr
+    named = [Path(line.strip()) for line in ran.stdout.splitlines() if line.strip().endswith(".png")]
+    assert {path.parent.name for path in named} == {
+        f"demo-{kind}_take01" for kind in ("text2img", "kontext", "fill", "control", "redux")
+    }
+    assert all(path.is_file() for path in named)
+    assert (tmp_path / "outputs/index.html").is_file()
