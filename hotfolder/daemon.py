@@ -374,8 +374,6 @@ def _signals(stop: threading.Event) -> Iterator[None]:
 
     handled = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, handle) for number in handled}
-    # A lease of ours that is broken by a writer must not end the process.
-    before[signal.SIGIO] = signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -203,7 +203,9 @@ class Intake:
                 else:
                     # What jobs name lies here, and would become a job each.
                     wrong[lane] = "picture_jobs counts in a lane, not in the inbox itself"
-            except (Rejected, OSError) as error:
+            except Rejected as error:
+                wrong[names.shown(lane)] = "; ".join(str(problem) for problem in error.problems)
+            except OSError as error:
                 wrong[names.shown(lane)] = names.shown(str(error))
         self._scanner.picture_lanes = frozenset(taking)
         self.wrong_lanes = wrong

@@ -8,7 +8,7 @@ from hotfolder import durable, journal, logs, sheet, status
 from hotfolder.clock import Moment
 from hotfolder.gallery import Ended
 from hotfolder.job import JOB_FILE, PLAN_FILE, Job
-from hotfolder.journal import Failure, Ledger
+from hotfolder.journal import Failure, Ledger, State
 from hotfolder.plan import Plan
 from hotfolder.sheet import (
     DaemonSheet,
@@ -111,6 +111,7 @@ def _job_sheet(job: Job, plan: Plan | None, now: Moment) -> JobSheet:
         progress=_progress(job.progress),
         errors=_errors(ledger),
         notices=list(dict.fromkeys(ledger.notices)),
+        todo=_todo(job),
         files=[name for name in _FILES if (job.folder / name).exists()],
     )
     if plan is None:
@@ -133,6 +134,18 @@ def _job_sheet(job: Job, plan: Plan | None, now: Moment) -> JobSheet:
             "candidates": list(_candidates(job, plan)),
         }
     )
+
+
+def _todo(job: Job) -> str:
+    """Say what somebody can do about a job that ended without all its pictures."""
+    lane = f"{job.ledger.origin.lane}/" if job.ledger.origin and job.ledger.origin.lane else ""
+    match job.ledger.state:
+        case State.REJECTED:
+            return f"Mend jobs_inbox/{lane}{job.stem}.rejected.toml, then rename it to {job.stem}.toml."
+        case State.FAILED | State.PARTIAL:
+            return f"When that is mended, drop {job.name}.resume into jobs_inbox/ to make what is missing."
+        case _:
+            return ""
 
 
 def _settings(plan: Plan) -> dict[str, str]:
@@ -186,5 +199,6 @@ def _ended(one: Ended, outputs: Path) -> EndedJob:
         done=one.done,
         candidates=one.candidates,
         title=one.title or None,
+        reason=one.error,
         picture=f"{one.job}/{one.picture}" if one.picture and (outputs / one.job / one.picture).exists() else None,
     )

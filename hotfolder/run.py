@@ -120,7 +120,7 @@ def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
         assert work.written is not None  # noqa: S101 - the last stage of every plan writes
         written = work.written
     except Exception as error:  # noqa: BLE001 - whatever happened, the row must come to an end
-        _discard_half(job, cell.candidate)
+        _discard_unkept(job, cell.candidate, error)
         fail(shop, cell, error, stage="export")
         return
     output = Output(
@@ -347,6 +347,15 @@ def adopt_finished(shop: Shop, job: Job) -> None:
         )
         shop.spool.done(job, output)
         job.todo.remove(candidate)
+
+
+def _discard_unkept(job: Job, candidate: int, error: Exception) -> None:
+    """Remove what was written of a picture that could not be kept; one that somebody changed since is left to them."""
+    if isinstance(error, OSError):
+        with suppress(OSError):
+            outputs.discard(job.folder, stem(job.name, candidate))
+    else:
+        _discard_half(job, candidate)
 
 
 def _discard_half(job: Job, candidate: int) -> None:

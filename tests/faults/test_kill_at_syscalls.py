@@ -29,6 +29,8 @@ CALLS = (
     "openat,write,pwrite64,ftruncate,fallocate,fsync,close,rename,renameat,renameat2,link,linkat,unlink,unlinkat,"
     "mkdir,mkdirat,rmdir"
 )
+#: Points that found something once: a folder that is flushed after picture and sidecar got their names.
+TELLING = {f"fsync {JOB} 2", f"fsync {JOB} 3"}
 #: A cache may be torn in any way, and SQLite looks after its own.
 CACHE = (".sqlite", "/thumbs/")
 _CALL = re.compile(r"^(?P<thread>\d+) (?P<call>\w+)\((?P<arguments>.*)$")
@@ -134,9 +136,9 @@ def chosen(
         return
     chance = random.Random(seed)
     chance.shuffle(possible)
-    one_of_each = list({point.call: point for point in possible}.values())
-    rest = [point for point in possible if point not in one_of_each]
-    yield from [*one_of_each, *rest][:count]
+    first = [point for point in possible if str(point) in TELLING]
+    first += list({point.call: point for point in possible}.values())
+    yield from list(dict.fromkeys([*first, *possible]))[:count]
 
 
 @pytest.mark.timeout(1200)
@@ -162,7 +164,7 @@ def test_a_kill_at_any_file_changing_call_keeps_the_promise(
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("error", "count"), [("ENOSPC", 8), ("EIO", 12), ("EACCES", 6)])
+@pytest.mark.parametrize(("error", "count"), [("ENOSPC", 5), ("EIO", 9), ("EACCES", 5)])
 def test_an_error_of_any_file_changing_call_keeps_the_promise(
     scene: Scene, points: tuple[list[Point], dict[str, object]], error: str, count: int
 ) -> None:
