@@ -133,6 +133,8 @@ class Controls:
         for name in self._takes(control):
             newest = newest or name
             ledger = spool.ledger_of(name)
+            if ledger is not None and ledger.cancelled and not ledger.ended:
+                return None  # its last cell stops just now
             if ledger is None or not (ledger.held or ledger.state in RESUMABLE):
                 continue
             try:

@@ -236,6 +236,23 @@ def test_a_cancelled_job_is_taken_up_again_by_resume_and_makes_only_what_is_miss
     assert [request.seed for request in engine.made] == [1, 2, 3]
 
 
+def test_a_resume_that_comes_while_the_cancelled_cell_still_stops_is_not_lost(
+    workspace: Workspace, serve: Serve
+) -> None:
+    gate = Gate(seed=2)
+    serve(PaintedEngine(before_step=gate))
+    workspace.drop("mug.toml", LONG)
+    assert gate.reached.wait(20)
+    (workspace.inbox / "mug.cancel").touch()
+    wait_until(lambda: not (workspace.inbox / "mug.cancel").exists(), what="it was acted upon")
+    (workspace.inbox / "mug.resume").touch()
+    # It settles later than the resume does: once it is a job, the resume was looked at.
+    (workspace.inbox / "other.toml").write_text(LONG)
+    workspace.wait_for("other_take01", "queued")
+    gate.go.set()
+    assert workspace.wait_for("mug_take01", "completed")["done"] == 3
+
+
 def test_a_held_job_stops_within_a_step_and_goes_on_where_it_was(workspace: Workspace, serve: Serve) -> None:
     gate = Gate(seed=2)
     engine = PaintedEngine(before_step=gate)

@@ -33,7 +33,7 @@ CALLS = (
 TELLING = {f"fsync {JOB} 2", f"fsync {JOB} 3"}
 #: A cache may be torn in any way, and SQLite looks after its own.
 CACHE = (".sqlite", "/thumbs/")
-_CALL = re.compile(r"^(?P<thread>\d+) (?P<call>\w+)\((?P<arguments>.*)$")
+_CALL = re.compile(r"^(?P<thread>\d+) +(?P<call>\w+)\((?P<arguments>.*)$")
 _PATH = re.compile(r'"(?P<text>/[^"]*)"|<(?P<opened>/[^>]*)>')
 
 
