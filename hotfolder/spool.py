@@ -510,8 +510,10 @@ class Spool:
             try:
                 status.write(job.folder, data, sync=sync)
                 job.stale = False
-            except OSError:
+            except OSError as error:
                 if self.check_folder(job):
+                    if not job.stale:
+                        _log.warning("status_not_written", job=job.name, error=names.shown(str(error)))
                     job.stale = True
                     self._behind[job.name] = job
                     raise

@@ -84,5 +84,11 @@ class Process:
             self._log.close()
 
     @property
+    def said(self) -> str:
+        """All that it, and every one before it with the same file, has logged."""
+        return self.log_file.read_text(errors="replace")
+
+    @property
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace")[-8000:]
+        """The end of it, for who has to find out what went wrong."""
+        return self.said[-8000:]

@@ -36,6 +36,11 @@ def text_of(number: int) -> str:
     return f'prompt = "mug {number}"\nseed = {number}\nsteps = 1\nwidth = 16\nheight = 16\n'
 
 
+def elsewhere(folder: Path) -> dict[str, str]:
+    """Settings: a daemon in this process leaves the folder of its models in the environment, and the next makes it."""
+    return {"MODELS_DIR": str(folder / "models")}
+
+
 def rename_in(inbox: Path, name: str, text: str) -> None:
     """As careful writers do."""
     beside = inbox / f".{name}.tmp"
@@ -96,9 +101,9 @@ def size_of(process: Process) -> tuple[int, int]:
 
 
 @pytest.mark.timeout(300)
-def test_a_thousand_drops_are_made_to_the_end_once_each(roomy: Workspace) -> None:
+def test_a_thousand_drops_are_made_to_the_end_once_each(roomy: Workspace, tmp_path: Path) -> None:
     engine = PaintedEngine()
-    served = Served(roomy.settings(), engine)
+    served = Served(roomy.settings(**elsewhere(tmp_path)), engine)
     try:
         for number in range(1000):
             rename_in(roomy.inbox, f"j{number:04d}.toml", text_of(number))
@@ -117,7 +122,7 @@ def test_a_thousand_drops_are_made_to_the_end_once_each(roomy: Workspace) -> Non
 
 
 @pytest.mark.timeout(300)
-def test_jobs_of_a_burst_are_made_in_the_order_of_their_times(roomy: Workspace) -> None:
+def test_jobs_of_a_burst_are_made_in_the_order_of_their_times(roomy: Workspace, tmp_path: Path) -> None:
     """Not in the order in which a folder happens to list them."""
     engine = PaintedEngine()
     (roomy.root / "burst").mkdir()
@@ -125,7 +130,7 @@ def test_jobs_of_a_burst_are_made_in_the_order_of_their_times(roomy: Workspace) 
         path = roomy.root / "burst" / f"j{number * 7919 % 300:03d}.toml"
         path.write_text(text_of(number))
         os.utime(path, ns=(number * 1_000_000, number * 1_000_000))
-    served = Served(roomy.settings(), engine)
+    served = Served(roomy.settings(**elsewhere(tmp_path)), engine)
     try:
         (roomy.root / "burst").rename(roomy.inbox / "burst")
         wait_until(lambda: len(engine.made) == 300, 100, "all are made")
@@ -135,14 +140,14 @@ def test_jobs_of_a_burst_are_made_in_the_order_of_their_times(roomy: Workspace) 
 
 
 @pytest.mark.timeout(300)
-def test_a_cancel_in_the_middle_of_a_burst_acts_at_sight(roomy: Workspace) -> None:
+def test_a_cancel_in_the_middle_of_a_burst_acts_at_sight(roomy: Workspace, tmp_path: Path) -> None:
     """It does not wait until thousands of drops are admitted."""
     let_go = threading.Event()
 
     def slowly(request: Request, step: int) -> None:
         let_go.wait(0.01)
 
-    served = Served(roomy.settings(), PaintedEngine(before_step=slowly))
+    served = Served(roomy.settings(**elsewhere(tmp_path)), PaintedEngine(before_step=slowly))
     try:
         roomy.drop("mug.toml", 'prompt = "a mug"\nsteps = 1000\ncount = 100\nwidth = 16\nheight = 16\n')
         roomy.wait_for("mug_take01", "running")

@@ -139,7 +139,7 @@ def test_sigterm_stops_within_one_step_and_puts_the_cell_back(workspace: Workspa
     workspace.wait_for("mug_take01", "running")
     wait_until(lambda: workspace.status("mug_take01").get("progress", {}).get("step", 0) > 0)
     assert process.stop() == 0
-    lines = [line for line in process.log.splitlines() if '"event": "stopped"' in line]
+    lines = [line for line in process.said.splitlines() if '"event": "stopped"' in line]
     assert any('"why": "shutdown"' in line for line in lines)
     found = workspace.status("mug_take01")
     assert (found["state"], found["done"], found["attempt"]) == ("queued", 0, 1)
@@ -221,11 +221,11 @@ def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_room(small_disk: Sm
     on_disk = Workspace(disk / "work")
     ballast = disk / "ballast"
     jobs = {"a_take01": job(1, count=30), "b_take01": job(2, count=2)}
-    process = spawn("--step-ms", "5", on=on_disk)
+    process = spawn("--step-ms", "25", on=on_disk)
     drop(on_disk, {"a_take01": jobs["a_take01"]})
     wait_until(lambda: on_disk.status("a_take01").get("done", 0) >= 3, 30, process.log)
     fill(ballast)
-    wait_until(lambda: "disk full" in process.log or "No space" in process.log, 30, process.log)
+    wait_until(lambda: "disk full" in process.said or "No space" in process.said, 30, process.log)
     done = len(list((on_disk.outputs / "a_take01").glob("*.png.toml")))
     assert done < 30
     assert process.runs
@@ -246,7 +246,7 @@ def test_wherever_the_disk_fills_up_nothing_is_lost(small_disk: SmallDisk, spawn
     wait_until(lambda: on_disk.daemon_status().get("state") == "running", 30, process.log)
     drop(on_disk, {"a_take01": job(1, count=3)})
     fill(ballast, leave_kb=room_kb)
-    wait_until(lambda: is_over(on_disk, {"a_take01": ""}) or "No space" in process.log, 30, process.log)
+    wait_until(lambda: is_over(on_disk, {"a_take01": ""}) or "No space" in process.said, 30, process.log)
     assert process.runs
     ballast.unlink()
     wait_until(lambda: is_over(on_disk, {"a_take01": ""}), 60, process.log)
@@ -265,7 +265,7 @@ def test_a_daemon_that_starts_on_a_full_disk_waits_for_room(small_disk: SmallDis
     process.kill()
     fill(ballast)
     process = spawn("--step-ms", "5", on=on_disk)
-    wait_until(lambda: "serving" in process.log.splitlines()[-1] or "No space" in process.log, 30, process.log)
+    wait_until(lambda: process.said.count('"event": "serving"') == 2, 30, process.log)
     assert process.runs, process.log
     ballast.unlink()
     wait_until(lambda: is_over(on_disk, jobs), 60, process.log)
