@@ -91,25 +91,30 @@ class Watch:
         #: Why no events come; "" while they do.
         self.problem = ""
 
-    def follow(self, folders: list[Path]) -> None:
-        """Watch these folders and no others; one that was replaced or mounted over is watched anew."""
+    def follow(self, folders: list[Path]) -> bool:
+        """Watch these folders and no others; one that was replaced or mounted over is watched anew.
+
+        Returns: whether anything changed: what came into a new one before it was watched gave no event.
+        """
         if not self._on:
-            return
+            return False
         wanted = {}
         for folder in folders:
             with suppress(OSError):
                 found = folder.stat()
                 wanted[folder] = (found.st_dev, found.st_ino)
         if {folder: identity for folder, (identity, _) in self._watches.items()} == wanted:
-            return
+            return False
         try:
             self._follow(wanted)
-            self.problem = ""
         except OSError as error:
             problem = f"no file events ({error.strerror or error}); the inbox is scanned by time only"
             if problem != self.problem:
                 _log.warning("no_events", why=problem)
             self.problem = problem
+            return False
+        self.problem = ""
+        return True
 
     def stop(self) -> None:
         """End the watch's threads."""
