@@ -1,36 +1,25 @@
-"""What a control file does: cancel, pause, resume, first. Dropped by anybody, acted on at sight, then removed."""
+"""What a control file does: cancel, pause, resume, first, use. Dropped by anybody, acted on at sight, then removed."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from hotfolder import durable, foreign, names, run, tomltext
+from hotfolder import durable, names, resume, run
 from hotfolder.errors import HotfolderError
 from hotfolder.job import Job
 from hotfolder.names import Control, ControlName
 from hotfolder.prepare import Preparer
-from hotfolder.run import Shop
 from hotfolder.scanner import ControlFile
-from hotfolder.spool import RESUMABLE
+from hotfolder.shop import Shop
 
 #: How long a control file waits for a job of its name.
 PATIENCE_S: Final = 60.0
 #: Notices about control files that the daemon's status keeps.
 _MAX_NOTICES: Final = 20
-#: Characters of what was found that an answer quotes.
-_MAX_SHOWN: Final = 60
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Wish:
-    """What `.resume` may say."""
-
-    force: bool = False
 
 
 class Controls:
@@ -72,6 +61,8 @@ class Controls:
         control = file.control
         if control.control is Control.RESUME:
             answered = self._resume(file.path, control, patient=patient)
+        elif control.control is Control.USE:
+            answered = self._use(file.path, control, waits=waits, patient=patient)
         elif waits:
             answered = None
             # Whatever is still to come, what runs is stopped at sight.
@@ -83,8 +74,12 @@ class Controls:
             _log.info("control", file=names.shown(file.path.name), done=answered)
             self._done.add(file)
             try:
-                durable.remove(file.path)
-                durable.sync_folder(file.path.parent)
+                # One that was dropped again meanwhile is another one, which nobody has read yet.
+                if file.path.lstat().st_mtime_ns == file.mtime_ns:
+                    durable.remove(file.path)
+                    durable.sync_folder(file.path.parent)
+            except FileNotFoundError:
+                pass
             except OSError as error:
                 self._note(f"{names.shown(file.path.name)} was done but cannot be removed: {error.strerror}")
 
@@ -102,6 +97,8 @@ class Controls:
     def _answer(self, control: ControlName, *, patient: bool) -> str | None:
         """Say that there is nothing to do it to; None where the file is to wait."""
         ended = next(iter(self._takes(control)), None)
+        if ended is not None and control.control is Control.FIRST:
+            return ended  # it wanted to be quick, and was
         if ended is not None:
             text = f"{control.control.value} came after the job had ended"
             self._shop.spool.answer(ended, text)
@@ -123,8 +120,8 @@ class Controls:
                 self._shop.spool.put_first(job)
                 if job.ledger.held is None and job.ledger.plan_sha256:
                     self._shop.line.add(job)
-            case Control.RESUME:
-                raise AssertionError("resume is not for every live take")
+            case Control.RESUME | Control.USE:
+                raise AssertionError(f"{control.value} is not for every live take")
 
     def _resume(self, path: Path, control: ControlName, *, patient: bool) -> str | None:
         """Go on with the newest stopped take."""
@@ -135,40 +132,58 @@ class Controls:
             ledger = spool.ledger_of(name)
             if ledger is not None and ledger.cancelled and not ledger.ended:
                 return None  # its last cell stops just now
-            if ledger is None or not (ledger.held or ledger.state in RESUMABLE):
+            if ledger is None:
                 continue
             try:
-                wish = _read_wish(path)
+                wish = resume.read(path)
+                if not resume.may_go_on(ledger, wish, live=name in spool.live):
+                    continue
+                return self._go_on(name, wish)
             except HotfolderError as error:
-                spool.answer(name, f"resume: {error.message}")
-                return self._note(f"{name}: resume: {error.message}")
-            return self._go_on(name, wish)
+                text = f"resume: {error.message}" + (f" ({error.hint})" if error.hint else "")
+                spool.answer(name, text)
+                return self._note(f"{name}: {text}")
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                # Whatever somebody did to the folder: the file is answered, and not met again.
+                _log.exception("resume", job=name)
+                text = f"resume: its folder was changed so that it cannot go on: {names.shown(str(error))}"
+                spool.answer(name, text)
+                return self._note(f"{name}: {text}")
         if newest is None and patient:
             return None
         if newest is None:
             return self._note(f"{names.shown(control.name)}: resume, but there is no job of this name")
-        text = "resume: nothing to go on with; the job is neither held, failed, cancelled nor partial"
+        text = "resume: nothing to go on with; the job is neither held, in review, failed, cancelled nor partial"
         spool.answer(newest, text)
         return self._note(f"{newest}: {text}")
 
-    def _go_on(self, name: str, wish: _Wish) -> str:
-        spool = self._shop.spool
-        job = spool.live.get(name)
-        if job is not None and job.ledger.held:
-            spool.released(job)
-        else:
-            job = spool.reopen(name, force=wish.force)
-            if job is None:
-                return self._note(f"{name}: resume: its folder cannot be read")
+    def _go_on(self, name: str, wish: resume.Wish) -> str:
+        before = self._shop.spool.live.get(name)
+        job = resume.go_on(self._shop, self._preparer.presets, name, wish)
+        if job.name == name:
             self._shop.gallery.remove(name)
         if job.ledger.plan_sha256:
-            self._shop.line.add(job)
-            run.conclude(self._shop, job)
+            resume.start(self._shop, job, was_live=job is before)
         elif self._preparer.knows(job):
             self._preparer.wake()
         else:
             self._preparer.submit(job, again=True)
-        return name
+        return job.name
+
+    def _use(self, path: Path, control: ControlName, *, waits: bool, patient: bool) -> str | None:
+        """Make a take the active one; None while it is still to come, or to finish what is asked for."""
+        try:
+            return self._shop.takes.use(control.name, path, control.take)
+        except HotfolderError as error:
+            if waits or (patient and error.code == "not-found"):
+                return None
+            text = f"use: {error.message}"
+        named, newest = self._takes(control), self._shop.spool.newest(control.name)
+        told = next(iter(named), None) or next(iter(newest), None)
+        if told is None:
+            return self._note(text)
+        self._shop.spool.answer(told, text)
+        return self._note(f"{told}: {text}")
 
     def _takes(self, control: ControlName) -> Iterable[str]:
         """Return the takes that a control file means, newest first."""
@@ -180,22 +195,3 @@ class Controls:
     def _note(self, text: str) -> str:
         self.notices = [*self.notices, text][-_MAX_NOTICES:]
         return text
-
-
-def _read_wish(path: Path) -> _Wish:
-    """Read `.resume`: empty, or TOML.
-
-    Raises:
-        HotfolderError: not TOML, or a key that cannot be done.
-    """
-    try:
-        document = tomltext.parse(foreign.read(path, tomltext.MAX_JOB_BYTES))
-    except PermissionError as error:
-        raise HotfolderError("cannot-write", f"the file cannot be read: {error.strerror}") from error
-    unknown = [names.shown(key)[:_MAX_SHOWN] for key in document.table if key != "force"]
-    force = document.table.get("force", False)
-    if unknown:
-        raise HotfolderError("unknown-key", f"unknown key {unknown[0]}; force is accepted")
-    if not isinstance(force, bool):
-        raise HotfolderError("bad-value", f"force = {repr(force)[:_MAX_SHOWN]}: true or false is accepted")
-    return _Wish(force=force)

@@ -17,7 +17,7 @@ from typing import Final, TextIO
 
 import structlog
 
-from hotfolder import logs, names, run
+from hotfolder import checkpoint, logs, names, run, salvage
 from hotfolder import settings as settings_
 from hotfolder.blame import RunningNote
 from hotfolder.clock import Clock, SystemClock
@@ -33,11 +33,12 @@ from hotfolder.lock import Lock
 from hotfolder.notify import Notifier
 from hotfolder.prepare import Preparer
 from hotfolder.presets import Presets
-from hotfolder.run import Shop
 from hotfolder.scanner import Scanner
 from hotfolder.settings import Settings
 from hotfolder.settle import Settler
+from hotfolder.shop import Shop, failure_of
 from hotfolder.spool import Spool
+from hotfolder.takes import Takes
 from hotfolder.thumbs import Thumbs
 from hotfolder.timetable import Timetable
 from hotfolder.watch import Hints, Watch
@@ -52,6 +53,8 @@ _GONE: Final = "outputs/ is gone"
 _FULL_S: Final = 5.0
 #: A thread of ours that makes no pass for so long is stuck, and systemd should know.
 _PASS_DEADLINE_S: Final = 120.0
+#: Of a job with no more candidates left than this, what it goes on from is verified at the start.
+_VERIFIED_AT_START: Final = 100
 #: EX_SOFTWARE: the process ended itself; systemd starts it again.
 _EXIT_HUNG: Final = 70
 
@@ -142,13 +145,14 @@ class _Daemon:
         self._stopping = threading.Event()
         self._note = RunningNote(settings.cache_dir, self._run_id)
         with _while_outputs_stand(settings.outputs_dir):
-            spool = Spool(settings, clock, self._run_id, self._mode)
+            spool = Spool(settings, clock, self._run_id, self._mode, checkpoint.lines)
         gallery = Gallery(settings.cache_dir, settings.outputs_dir)
         self._shop = Shop(
             spool=spool,
             line=Line(clock),
             gallery=gallery,
             thumbs=Thumbs(cache=settings.cache_dir / "thumbs"),
+            takes=Takes(spool),
             engine=engine,
             clock=clock,
             stopping=self._stopping.is_set,
@@ -213,6 +217,10 @@ class _Daemon:
                 # A full disk, say: the others go on, this one when it can be written to.
                 _log.warning("not_recovered", job=job.name, error=names.shown(str(error)))
                 shop.aside[job.name] = self._clock.monotonic()
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                # One job's damage is no reason not to serve the others.
+                _log.exception("not_recovered", job=job.name)
+                run.end(shop, job, State.FAILED, failure_of(error))
         self._look_first()
 
     def _look_first(self) -> None:
@@ -228,8 +236,10 @@ class _Daemon:
             run.let_go_of_ended(shop, job)
             return
         if job.ledger.plan_sha256:
-            run.adopt_finished(shop, job)
-            run.give_up_on_deadly(shop, job)
+            salvage.adopt_finished(shop, job)
+            salvage.give_up_on_deadly(shop, job)
+            if job.ledger.cells and job.ledger.state is not State.REVIEW:
+                salvage.check_checkpoint(shop, job, at_most=_VERIFIED_AT_START)
         run.conclude(shop, job)
         if job.name not in shop.spool.live or self._only is not None:
             return
@@ -287,9 +297,7 @@ class _Daemon:
         if began == 0 or self._intake.last.unsettled or self._intake.last.ready or not self._preparer.idle:
             return False
         line = self._shop.line
-        if (len(line) and line.closed != {"pause"}) or any(
-            job.in_flight for job in list(self._shop.spool.live.values())
-        ):
+        if (len(line) and line.closed != {"pause"}) or any(job.busy for job in list(self._shop.spool.live.values())):
             return False
         # A job may have been handed from one part to the next between two looks: one more whole pass says so.
         self._wake.set()
@@ -300,7 +308,7 @@ class _Daemon:
         quiet = not (last.unsettled or last.ready) and self._preparer.idle
         live = list(self._shop.spool.live.values())
         # What the disk did not take is taken up again: an end, a job that was set aside.
-        idle = not any(job.in_flight or job.ending or job.stale for job in live) and not self._shop.aside
+        idle = not any(job.busy or job.ending or job.stale for job in live) and not self._shop.aside
         return quiet and idle and (not len(line) or line.closed == {"pause"})
 
     def _result_of_only(self) -> int | None:

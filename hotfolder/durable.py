@@ -1,13 +1,23 @@
 """Files that survive a crash: written beside, flushed, then put in place."""
 
+import ctypes
 import errno
+import fcntl
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 #: What a full disk answers.
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: What a file answers that cannot have a second name there: on another device, not ours, or without hard links at all.
+_NO_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS})
+#: What a file system answers that can only rename over what stands there, such as NFS.
+_NO_RENAME: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+#: From linux/fcntl.h and linux/fs.h.
+_AT_FDCWD: Final = -100
+_RENAME_NOREPLACE: Final = 1
 
 
 def write(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -40,17 +50,49 @@ def create(path: Path, data: bytes, *, sync: bool = True) -> None:
         os.close(descriptor)
 
 
-def append(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Add whole lines at the end of a file that exists, all of `data` or nothing.
+def place(source: Path, target: Path) -> bool:
+    """Put a finished file under a second name, whole or not at all; False where something stands there already.
+
+    A hard link, or where that is not possible a copy, which is on disk before it has the name. What stands is never
+    overwritten, also where another process puts it there at this moment. The name is durable after `sync_folder`.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return _place_copy(source, target)
+    return True
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename a file, never over one that stands.
+
+    Raises:
+        FileExistsError: something stands there.
+        OSError: also where the file system cannot tell whether something does.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(source), os.fsencode(target)
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(source), None, str(target))
+
+
+def append(path: Path, data: bytes, *, sync: bool = True) -> int:
+    """Add whole lines at the end of a file that exists, all of `data` or nothing; return where they begin, in bytes.
 
     A failed flush is never retried on the same descriptor. A torn line that could not be cut off stays a line of its
     own, so that it spoils no other.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
+        begins = size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             data = b"\n" + data
+            begins += 1
         try:
             _write_all(descriptor, data)
             if sync:
@@ -61,6 +103,7 @@ def append(path: Path, data: bytes, *, sync: bool = True) -> None:
             raise
     finally:
         os.close(descriptor)
+    return begins
 
 
 def sync_folder(path: Path) -> None:
@@ -76,6 +119,60 @@ def remove(path: Path) -> None:
     """Remove a file that may be gone already."""
     with suppress(FileNotFoundError):
         path.unlink()
+
+
+def _place_copy(source: Path, target: Path) -> bool:
+    """Copy beside and flush, then give the copy its name, if that is still free; one at a time for each name."""
+    beside = target.with_name(f".{target.name}.tmp")
+    with os.fdopen(_lock_beside(beside), "wb") as copy:
+        try:
+            with source.open("rb") as given:
+                shutil.copyfileobj(given, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+            _name_new(beside, target)
+        except FileExistsError:
+            beside.unlink()
+            return False
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink()
+            raise
+    return True
+
+
+def _name_new(beside: Path, target: Path) -> None:
+    """Give a file its name where that is free: at one stroke, or else by a link."""
+    try:
+        rename_new(beside, target)
+    except OSError as error:
+        if error.errno not in _NO_RENAME:
+            raise
+        os.link(beside, target)
+        beside.unlink()
+
+
+def _lock_beside(path: Path) -> int:
+    """Open a new file for writing that nobody else has open like this.
+
+    What a crash left there is never written over, since it may be another name of a finished file.
+    """
+    while True:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            found = os.fstat(descriptor)
+            with suppress(FileNotFoundError):
+                # Who had it meanwhile may have removed or renamed it.
+                if os.path.samestat(found, path.lstat()):
+                    if found.st_size == 0:
+                        return descriptor
+                    path.unlink()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from PIL import Image
 
-from hotfolder.journal import StopReason
 from hotfolder.presets import Model
+
+
+class StopReason(StrEnum):
+    """Why a cell was told to stop."""
+
+    #: Somebody dropped `.cancel`: the job ends.
+    CANCEL = "cancel"
+    #: Somebody dropped `.pause`: the job is held.
+    PAUSE = "pause"
+    #: The daemon stops: the cell becomes ready again.
+    SHUTDOWN = "shutdown"
 
 
 class JobStopped(BaseException):
@@ -77,10 +88,65 @@ class Made:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A thing in a picture: pixels from its top left corner; right and bottom are the first that are not in it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    label: str = ""
+    #: How sure the finder is, 0 to 1.
+    score: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a helper model is asked: to find, to measure, or to enlarge; it makes no picture of its own."""
+
+    #: detect, depth, pose, clip or upscale.
+    kind: str
+    preset: str
+    model: Model
+    #: RGB, 8 bit; one, or for clip any number.
+    pictures: tuple[Image.Image, ...]
+    #: detect: what to look for. clip: the prompt to compare with.
+    text: str = ""
+    #: detect: how sure it must be.
+    threshold: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a helper model says, and what is known of it."""
+
+    #: depth and pose: a map of the picture's size, RGB. upscale: the picture, as much larger as the model makes it.
+    image: Image.Image | None = None
+    #: detect: the best first.
+    boxes: tuple[Box, ...] = ()
+    #: clip: one for each picture; higher is nearer to the text.
+    scores: tuple[float, ...] = ()
+    model: Mapping[str, str] = field(default_factory=dict)
+    #: Seconds by phase: load, infer.
+    timings: Mapping[str, float] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
 class Engine(Protocol):
     """Makes pictures; owned by the one GPU thread, which alone calls it.
 
-    `daemon.serve(settings, engine=...)` takes any object with these three members.
+    `daemon.serve(settings, engine=...)` takes any object with these four members.
     """
 
     @property
@@ -94,6 +160,12 @@ class Engine(Protocol):
             JobError: the request cannot be met; its author must act.
             SettingsError: the model is missing, broken or of another kind.
             JobStopped: from `tick`; the engine must be usable again afterwards.
+        """
+
+    def ask(self, question: Question, tick: Tick) -> Answer:
+        """Ask a helper model.
+
+        Raises: as `make`.
         """
 
     def close(self) -> None:

@@ -20,6 +20,8 @@ CODES: Final = frozenset(
         "missing-key",
         "wrong-kind",
         "unknown-preset",
+        "unknown-pipeline",
+        "bad-pipeline",
         "service-only",
         "forbidden-path",
         "newer-schema",
@@ -32,9 +34,12 @@ CODES: Final = frozenset(
         "wrong-model",
         "bad-model",
         "out-of-memory",
+        "output-too-large",
         "crashed-worker",
         "disk-full",
         "cannot-write",
+        "nothing-detected",
+        "image-too-small",
         "internal",
         # the daemon and its settings
         "bad-settings",
@@ -45,6 +50,7 @@ CODES: Final = frozenset(
         "not-found",
         "not-possible",
         "not-completed",
+        "not-identical",
         "bad-usage",
     }
 )
@@ -57,15 +63,21 @@ class HotfolderError(Exception):
         code: one of `CODES`.
         message: names the key or file, what was found and what would be accepted.
         hint: what to do next; may be empty.
+        transient: whether the same may succeed later although nobody does anything: a network, memory that others use.
+        retry_after_s: how long to wait first, where the other side said so.
     """
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(
+        self, code: str, message: str, hint: str = "", *, transient: bool = False, retry_after_s: float | None = None
+    ) -> None:
         if code not in CODES:
             raise ValueError(f"no such error code: {code}")
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
+        self.transient = transient
+        self.retry_after_s = retry_after_s
 
 
 class JobError(HotfolderError):

@@ -138,13 +138,13 @@ def ended(job: str, ledger: Ledger, plan: Plan | None) -> Ended:
         job=job,
         state=ledger.state.value,
         finished_at=str(ledger.finished_at or ""),
-        preset=plan.preset if plan else "",
+        preset=(plan.preset or "") if plan else "",
         title=(plan.title or "") if plan else "",
         candidates=plan.candidates if plan else 0,
         done=len(ledger.done),
         failed=len([key for key in ledger.failed if key]),
         error=ledger.error.message if ledger.error else "",
-        picture=ledger.done[min(ledger.done)].file if ledger.done else "",
+        picture=ledger.done[min(ledger.done)][0].file if ledger.done else "",
     )
 
 

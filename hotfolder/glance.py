@@ -10,12 +10,12 @@ from typing import Final
 
 import structlog
 
-from hotfolder import durable, names, pages, run, status
+from hotfolder import durable, names, pages, status
 from hotfolder.clock import Moment
 from hotfolder.intake import Intake
 from hotfolder.job import Job
 from hotfolder.journal import State
-from hotfolder.run import Shop
+from hotfolder.shop import Shop, picture_s
 from hotfolder.status import DaemonStatus, Waiting
 from hotfolder.watch import Watch
 
@@ -66,8 +66,9 @@ class Glance:
                 return
 
     def _show(self, *, last: bool) -> None:
-        for job in self._running():
-            if job.progress is not None and job.ledger.state is State.RUNNING:
+        for job in list(self._shop.spool.live.values()):
+            busy = job.busy and job.progress is not None and job.ledger.state is State.RUNNING
+            if busy or job.name in self._shop.spool.unshown:
                 self._shop.spool.show(job)
         if self._outputs.is_dir():
             self._show_status(last=last)
@@ -92,17 +93,20 @@ class Glance:
             with job.lock:
                 if not (job.ledger.ended or job.gone):
                     pages.write_job(job, plan, self._shop.thumbs, self._shop.clock.now())
+        to_pick = [job for job in list(self._shop.spool.live.values()) if job.ledger.state is State.REVIEW]
+        planned = [(job, self._shop.spool.plan_if_any(job)) for job in to_pick]
         pages.write_daemon(
             self._outputs,
             found=found,
             running=running,
+            reviews=[(job, plan) for job, plan in planned if plan is not None],
             queued=[job for job, _ in self._shop.line.first(_SHOWN_IN_LINE)],
             ended=self._shop.gallery.newest(_SHOWN_ENDED),
             thumbs=self._shop.thumbs,
         )
 
     def _running(self) -> list[Job]:
-        return [job for job in list(self._shop.spool.live.values()) if job.in_flight]
+        return [job for job in list(self._shop.spool.live.values()) if job.busy]
 
     def _status(self, state: str | None) -> DaemonStatus:
         line, last = self._shop.line, self._intake.last
@@ -128,7 +132,7 @@ class Glance:
             ignored=ignored[:_SHOWN_IGNORED],
             ignored_count=len(ignored),
             notices=list(self._intake.controls.notices),
-            progress=next(((job.name, job.progress) for job in live if job.in_flight and job.progress), None),
+            progress=next(((job.name, job.progress) for job in live if job.busy and job.progress), None),
         )
 
     def _waiting(self) -> list[Waiting]:
@@ -137,16 +141,16 @@ class Glance:
         ahead_s: float | None = 0.0
         for job in self._running():
             part = job.progress.step / job.progress.steps if job.progress and job.progress.steps else 0.0
-            ahead_s = self._then(ahead_s, job, len(job.in_flight) - part)
+            ahead_s = self._then(ahead_s, job, _under_way(job) - part)
         for position, (job, why) in enumerate(self._shop.line.first(_SHOWN_IN_LINE), 1):
             eta = None if ahead_s is None else Moment.of(self._shop.clock.now() + dt.timedelta(seconds=ahead_s))
             rows.append(Waiting(job=job.name, position=position, eta=eta, why=why))
-            ahead_s = self._then(ahead_s, job, len(job.todo))
+            ahead_s = self._then(ahead_s, job, job.table.open if job.table else 0)
         return rows
 
     def _then(self, ahead_s: float | None, job: Job, candidates: float) -> float | None:
-        picture_s = run.picture_s(self._shop, job)
-        return None if ahead_s is None or picture_s is None else ahead_s + picture_s * max(candidates, 0.0)
+        each_s = picture_s(self._shop, job)
+        return None if ahead_s is None or each_s is None else ahead_s + each_s * max(candidates, 0.0)
 
     def _wrong(self) -> list[str]:
         """Say what whoever runs the daemon must see to."""
@@ -163,6 +167,10 @@ class Glance:
         ]
         stuck = sorted(job.name for job in self._shop.spool.pending_sources().values())
         return wrong + [f"{job}: its job file could not be removed from the inbox" for job in stuck]
+
+
+def _under_way(job: Job) -> int:
+    return len(job.table.in_flight) if job.table is not None else 0
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

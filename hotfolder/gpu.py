@@ -1,4 +1,4 @@
-"""GpuEngine: makes one picture after the other with diffusers. One place, for every kind.
+"""GpuEngine: makes one picture after the other with diffusers, and asks helper models. One place, for every kind.
 
 A picture goes through load, encode, denoise and decode. `tick` is called between them and after each step; where it
 raises, the picture is left at once and nothing of it stays behind. Where memory runs out, the picture is begun again a
@@ -9,15 +9,18 @@ import inspect
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any, Final
 
 from PIL import Image
 
-from hotfolder.engine import BrokenDevice, Made, Request, Tick
+from hotfolder.engine import Answer, BrokenDevice, Made, Question, Request, Tick
 from hotfolder.errors import JobError, SettingsError
+from hotfolder.helpers import HELPERS
+from hotfolder.helpers.helper import Helper
 from hotfolder.kinds import KINDS
 from hotfolder.kinds.kind import Kind, prepare
 from hotfolder.pool import Loaded, Offload, Pool, is_broken_device, is_out_of_memory
@@ -94,17 +97,33 @@ class GpuEngine:
             try:
                 return self._attempt(kind, request, tick, rung, notices)
             except (RuntimeError, MemoryError) as error:
-                if is_broken_device(error):
-                    raise BrokenDevice(f"the device {self._device} is broken: {error}") from error
-                if not is_out_of_memory(error):
-                    raise
+                self._expect_out_of_memory(error)
                 if rung is self._last_rung():
-                    raise _too_large(request) from error
+                    raise _too_large(request, transient=self._on_gpu) from error
             finally:
                 self._loaded = frozenset(self._started.models if self._started else ())
             # Only here, the exception being gone, can the memory of the failed attempt be had again.
             rung = Rung(rung + 1)
             notices.append(_NOTICES[rung])
+
+    def ask(self, question: Question, tick: Tick) -> Answer:
+        """Ask a helper model, as `Engine.ask` says.
+
+        Raises:
+            BrokenDevice: as `make`.
+        """
+        helper = HELPERS[question.kind]
+        alone = False
+        while True:
+            try:
+                return self._answer(helper, question, tick, alone=alone)
+            except (RuntimeError, MemoryError) as error:
+                self._expect_out_of_memory(error)
+                if alone:
+                    raise _too_large_to_ask(question, transient=self._on_gpu) from error
+            finally:
+                self._loaded = frozenset(self._started.models if self._started else ())
+            alone = True
 
     def close(self) -> None:
         """Give back all memory."""
@@ -117,7 +136,7 @@ class GpuEngine:
         import torch
 
         notices = list(notices)
-        phases = _Phases(tick)
+        phases = _Phases(tick, ("load", "encode", "denoise", "decode"))
         phases.enter("load")
         if rung >= Rung.ALONE:
             self._prompts.clear()
@@ -144,10 +163,32 @@ class GpuEngine:
         facts = {
             **loaded.facts,
             **self._device_facts(),
+            "attention": "native",
+            "speed": "exact",
             "offload": loaded.offload.name.lower(),
             "vae": "tiled" if tiled else "whole",
         }
         return Made(image=kind.finish(request, image), model=facts, timings=phases.seconds, notices=tuple(notices))
+
+    def _answer(self, helper: Helper, question: Question, tick: Tick, *, alone: bool) -> Answer:
+        import torch
+
+        phases = _Phases(tick, ("load", "infer"))
+        phases.enter("load")
+        if alone:
+            self._prompts.clear()
+            self.pool.keep_only(question.model.key)
+        loaded = self.pool.get_helper(helper, question.model, question.preset, tick)
+        phases.enter("infer")
+        with torch.no_grad():
+            answer = helper.run(loaded.ready, question, lambda step, steps: tick("infer", step, steps))
+        phases.enter("")
+        return replace(
+            answer,
+            model={**loaded.facts, **self._device_facts()},
+            timings=phases.seconds,
+            notices=((_NOTICES[Rung.ALONE],) if alone else ()) + answer.notices,
+        )
 
     def _arguments(self, kind: Kind, request: Request, loaded: Loaded, pipe: Any, notices: list[str]) -> dict[str, Any]:
         """What the pipeline is called with. Nothing of the request is left out silently."""
@@ -198,19 +239,25 @@ class GpuEngine:
         self._prompts.move_to_end(key)
         return self._prompts[key]
 
+    def _expect_out_of_memory(self, error: Exception) -> None:
+        """Raise what it is, where it is anything else."""
+        if is_broken_device(error):
+            raise BrokenDevice(f"the device {self._device} is broken: {error}") from error
+        if not is_out_of_memory(error):
+            raise error
+
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(self._device.type == "cuda")
+
     def _last_rung(self) -> Rung:
-        return Rung.SEQUENTIAL if self._device.type == "cuda" else Rung.TILED
+        return Rung.SEQUENTIAL if self._on_gpu else Rung.TILED
 
     def _device_facts(self) -> dict[str, str]:
         import torch
 
-        facts = {
-            "device": str(self._device),
-            "attention": "native",
-            "speed": "exact",
-            "threads": str(torch.get_num_threads()),
-        }
-        if self._device.type == "cuda":
+        facts = {"device": str(self._device), "threads": str(torch.get_num_threads())}
+        if self._on_gpu:
             facts["gpu"] = torch.cuda.get_device_name(self._device)
         return facts
 
@@ -224,11 +271,11 @@ def _cut(loaded: Loaded, what: str, prompt: str, length: int) -> list[str]:
 class _Phases:
     """Where a picture is, how long each phase took, and the cell's chance to be stopped in between."""
 
-    def __init__(self, tick: Tick) -> None:
+    def __init__(self, tick: Tick, names: Iterable[str]) -> None:
         self._tick = tick
         self._now = ""
         self._since = 0.0
-        self.seconds = dict.fromkeys(("load", "encode", "denoise", "decode"), 0.0)
+        self.seconds = dict.fromkeys(names, 0.0)
 
     def enter(self, phase: str) -> None:
         """Leave the phase before and enter this one. An empty one ends it all."""
@@ -306,14 +353,20 @@ def _check_pictures(kind: Kind, request: Request) -> None:
         raise JobError("bad-value", "negative_prompt does nothing without true_cfg above 1", "add true_cfg = 4")
 
 
-def _too_large(request: Request) -> JobError:
+def _too_large(request: Request, *, transient: bool) -> JobError:
+    """The error for a picture that fits in no way; on a GPU others may use the memory for the moment."""
     smaller = [int(side * 0.5**0.5) // 16 * 16 for side in (request.width, request.height)]
     hint = "a smaller model or more memory is needed"
     if min(smaller) >= _SMALLEST_SIDE:
         hint = f"half as many pixels would likely fit: width = {smaller[0]}, height = {smaller[1]}"
-    return JobError(
-        "out-of-memory", f"{request.width}x{request.height} does not fit in memory with {request.model.repo}", hint
-    )
+    found = f"{request.width}x{request.height} does not fit in memory with {request.model.repo}"
+    return JobError("out-of-memory", found, hint, transient=transient)
+
+
+def _too_large_to_ask(question: Question, *, transient: bool) -> JobError:
+    sizes = ", ".join(sorted({f"{picture.width}x{picture.height}" for picture in question.pictures}))
+    found = f"{question.kind} of {sizes} does not fit in memory with {question.model.repo}"
+    return JobError("out-of-memory", found, "a smaller picture, a smaller model or more memory", transient=transient)
 
 
 def _start(settings: Settings) -> Any:

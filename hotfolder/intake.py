@@ -10,13 +10,13 @@ import structlog
 import tomli_w
 
 from hotfolder import lanes, names, run, schedules, tomltext
+from hotfolder.admission import Drop
 from hotfolder.controls import Controls
 from hotfolder.errors import HotfolderError, Rejected
 from hotfolder.job import Job
 from hotfolder.prepare import Preparer
-from hotfolder.run import Shop
 from hotfolder.scanner import Ready, Scan, Scanner
-from hotfolder.spool import Drop
+from hotfolder.shop import Shop, job_log
 from hotfolder.timetable import Timetable
 from hotfolder.watch import Watch
 
@@ -29,7 +29,7 @@ _LOOK_S: Final = 0.25
 #: The folders of so many queued jobs are looked at in each pass.
 _FOLDERS_A_PASS: Final = 200
 _VIA: Final = re.compile(rb"^#! via ([a-z]{1,12})\r?$", re.MULTILINE)
-_KNOWN_VIA: Final = frozenset({"cli", "api", "page", "mcp"})
+_KNOWN_VIA: Final = frozenset({"cli", "api", "page", "mcp", "replay"})
 
 _log = structlog.get_logger(__name__)
 
@@ -110,7 +110,7 @@ class Intake:
             return self._scanner.scan_s
         if pending:
             shop.spool.retry_pending()
-        self._watch.follow([shop.spool.settings.inbox_dir / lane for lane in scan.lanes])
+        anew = self._watch.follow([shop.spool.settings.inbox_dir / lane for lane in scan.lanes])
         self._read_lanes(scan)
         if scan.pause:
             shop.line.close("pause")
@@ -130,7 +130,7 @@ class Intake:
         self._check_folders()
         self._preparer.wake()
         self.last = scan
-        soon = scan.unsettled > scan.slow or ready
+        soon = scan.unsettled > scan.slow or ready or anew
         return min(_SOON_S, self._scanner.scan_s) if soon else self._scanner.scan_s
 
     def _look_between(self, scan: Scan, left: Sequence[Ready]) -> None:
@@ -159,7 +159,7 @@ class Intake:
         if self._only is None:
             # A daemon runs for months: it keeps no list of what ended.
             self.admitted = [one for one in self.admitted[-1:] if not one.ledger.ended]
-        run.job_log(job).info("admitted", source=job.ledger.origin.via if job.ledger.origin else "")
+        job_log(job).info("admitted", source=job.ledger.origin.via if job.ledger.origin else "")
         self._preparer.submit(job)
 
     def _adopt(self, one: Ready, scan: Scan) -> bool:
@@ -215,7 +215,7 @@ class Intake:
         live = list(self._shop.spool.live.values())
         some = live[self._looked_at : self._looked_at + _FOLDERS_A_PASS]
         self._looked_at = self._looked_at + _FOLDERS_A_PASS if self._looked_at + _FOLDERS_A_PASS < len(live) else 0
-        for job in {*some, *(job for job in live if job.in_flight)}:
+        for job in {*some, *(job for job in live if job.busy)}:
             if not self._shop.spool.check_folder(job):
                 self._shop.line.remove(job)
                 run.conclude(self._shop, job)

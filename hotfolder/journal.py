@@ -27,8 +27,10 @@ class State(StrEnum):
     HELD = "held"
     #: In the line.
     QUEUED = "queued"
-    #: From its first cell until it ends or is held.
+    #: From its first cell until it ends, is held or in review.
     RUNNING = "running"
+    #: Waits for a person to pick candidates.
+    REVIEW = "review"
     #: Every candidate is finished.
     COMPLETED = "completed"
     #: Some candidates failed, some are finished.
@@ -58,8 +60,17 @@ class Event(StrEnum):
     PLANNED = "planned"
     #: A daemon process began its first cell.
     STARTED = "started"
-    #: A cell's pictures are on disk.
+    #: The pictures of a cell are on disk, in work/.
+    CELL = "cell"
+    #: A stage chose which candidates of an item go on.
+    CHOSEN = "chosen"
+    #: All that is left waits for a person to pick; and somebody did.
+    REVIEW = "review"
+    PICKED = "picked"
+    #: The finished pictures of a candidate are on disk, with their sidecars.
     DONE = "done"
+    #: A cell failed for a reason that may pass, and is tried again.
+    RETRY = "retry"
     #: A candidate cannot be finished.
     FAILED = "failed"
     #: The process died while it ran a cell.
@@ -79,17 +90,6 @@ class Event(StrEnum):
     ENDED = "ended"
 
 
-class StopReason(StrEnum):
-    """Why a cell was told to stop."""
-
-    #: Somebody dropped `.cancel`: the job ends.
-    CANCEL = "cancel"
-    #: Somebody dropped `.pause`: the job is held.
-    PAUSE = "pause"
-    #: The daemon stops: the cell becomes ready again.
-    SHUTDOWN = "shutdown"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """A finished picture."""
@@ -99,9 +99,25 @@ class Output:
     seed: int
     sha256: str
     pixels_sha256: str
-    #: To make it, and to put it on disk.
+    #: To make what it was written from, and to put it on disk.
     seconds: float
     save_seconds: float = 0.0
+    #: Such as "16x9"; "" where there is only one of the candidate.
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a cell left in work/: all that stands after it, so that the next one can go on from here."""
+
+    #: ("picture" | "picture:16x9" | "mask" | "control", file below the job's folder, sha256 of its pixels); a file ""
+    #: is the job's own source of this role.
+    files: tuple[tuple[str, str, str], ...]
+    #: left, top, right, bottom, label, score of what was found.
+    boxes: tuple[tuple[int, int, int, int, str, float], ...]
+    seconds: float
+    #: Where its line begins in the journal, in bytes: there stands what its record needs.
+    at: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +170,16 @@ class Ledger:
     cancelled: bool = False
     force: bool = False
     runs: set[str] = field(default_factory=set)
-    #: Candidate -> its picture.
-    done: dict[int, Output] = field(default_factory=dict)
+    #: Candidate -> its pictures.
+    done: dict[int, tuple[Output, ...]] = field(default_factory=dict)
+    #: Candidate -> stage -> what that cell left.
+    cells: dict[int, dict[int, Kept]] = field(default_factory=dict)
+    #: (stage, item) -> the candidates that go on.
+    chosen: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    #: How often a cell was tried again.
+    retries: int = 0
+    #: Of the plan that holds for what is still to be made.
+    plan_file: str = "plan.toml"
     failed: dict[int, Failure] = field(default_factory=dict)
     #: Candidate -> deaths of the process while it was made: blamed, and unexplained in a row.
     blamed: dict[int, int] = field(default_factory=dict)
@@ -171,12 +195,24 @@ class Ledger:
         return self.state in ENDS
 
     @property
+    def source(self) -> str:
+        """How it came: dropped, lane, schedule, cli, resume ..."""
+        if self.origin is None:
+            return "dropped"
+        # A picture is a job only in a lane that says so.
+        return "lane" if self.origin.via == "picture" else self.origin.via
+
+    @property
     def attempt(self) -> int:
         """How many daemon processes have started it."""
         return len(self.runs)
 
-    def apply(self, line: Mapping[str, Any]) -> None:
-        """Take in one line."""
+    def apply(self, line: Mapping[str, Any], at: int = 0) -> None:
+        """Take in one line.
+
+        Args:
+            at: where it begins in the journal, in bytes.
+        """
         moment = Moment.parse(line["at"])
         match line["event"]:
             case Event.PENDING:
@@ -189,19 +225,18 @@ class Ledger:
                 self._back_to_line()
             case Event.PLANNED:
                 self.plan_sha256, self.waiting_for = line["sha256"], ()
+                self.plan_file = line.get("file", self.plan_file)
                 self.notices += line["notices"]
+                self.force = self.force or bool(line.get("force"))
                 self._back_to_line()
             case Event.STARTED:
                 self.state, self.run_id = State.RUNNING, line["run_id"]
                 self.started_at = self.started_at or moment
                 self.runs.add(line["run_id"])
-            case Event.DONE:
-                output = Output(**line["output"])
-                self.done[output.candidate] = output
-                self.unexplained.pop(output.candidate, None)
-            case Event.FAILED:
-                failure = Failure(**line["error"])
-                self.failed[failure.candidate or 0] = failure
+            case Event.CELL | Event.DONE | Event.FAILED | Event.CHOSEN | Event.PICKED | Event.RETRY:
+                self._apply_cell(line, at)
+            case Event.REVIEW:
+                self.state = State.REVIEW
             case Event.DIED:
                 self._count_death(line)
             case Event.HELD:
@@ -225,6 +260,43 @@ class Ledger:
             case _:
                 pass  # of a newer version: what we do not know cannot concern us
 
+    def _apply_cell(self, line: Mapping[str, Any], at: int) -> None:
+        """Take in what became of a cell."""
+        match line["event"]:
+            case Event.DONE:
+                outputs = tuple(Output(**output) for output in line["outputs"])
+                candidate = _number(outputs[0].candidate)
+                self.done[candidate] = outputs
+                self.failed.pop(candidate, None)
+                self.unexplained.pop(candidate, None)
+            case Event.CELL:
+                candidate = _number(line["candidate"])
+                self.cells.setdefault(candidate, {})[_number(line["stage"])] = Kept(
+                    files=tuple((thing, file, sha256) for thing, file, sha256 in line["files"]),
+                    boxes=tuple(
+                        (left, top, right, bottom, label, score)
+                        for left, top, right, bottom, label, score in line["boxes"]
+                    ),
+                    seconds=line["seconds"],
+                    at=at,
+                )
+                self.unexplained.pop(candidate, None)
+            case Event.FAILED:
+                failure = Failure(**line["error"])
+                self.failed[_number(failure.candidate or 0)] = failure
+            case Event.CHOSEN:
+                self._choose(line["chosen"])
+            case Event.PICKED:
+                self._choose(line["chosen"])
+                self.force = self.force or bool(line.get("force"))
+                self._back_to_line()
+            case _:  # RETRY
+                self.retries += 1
+
+    def _choose(self, chosen: list[list[Any]]) -> None:
+        for stage, item, kept in chosen:
+            self.chosen[_number(stage), _number(item)] = tuple(map(_number, kept))
+
     def _back_to_line(self) -> None:
         self.state = State.HELD if self.held else State.WAITING if self.waiting_for else State.QUEUED
 
@@ -240,6 +312,17 @@ class Ledger:
         self.cancelled, self.force = False, self.force or force
         for counts in (self.failed, self.blamed, self.unexplained):
             counts.clear()
+
+
+def _number(value: object) -> int:
+    """Take a number of a line that somebody may have edited.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no number")
+    return value
 
 
 def opening(moment: Moment, *, seq: int, mode: str, origin: Origin) -> dict[str, Any]:
@@ -260,13 +343,15 @@ def encode(*lines: Mapping[str, Any]) -> bytes:
     )
 
 
-def append(folder: Path, line: Mapping[str, Any], *, sync: bool = True) -> None:
-    """Add a line to the journal of a job's folder; with `sync` it is on disk when this returns.
+def append(folder: Path, *added: Mapping[str, Any], sync: bool = True) -> int:
+    """Add lines to the journal of a job's folder; with `sync` they are on disk when this returns.
+
+    Returns: where the first of them begins, in bytes.
 
     Raises:
-        OSError: it was not added.
+        OSError: they were not added.
     """
-    durable.append(folder / FILE_NAME, encode(line), sync=sync)
+    return durable.append(folder / FILE_NAME, encode(*added), sync=sync)
 
 
 def read(folder: Path) -> Ledger:
@@ -279,10 +364,22 @@ def read(folder: Path) -> Ledger:
         OSError: there is no journal, or it cannot be read.
     """
     ledger = Ledger()
-    for one in lines((folder / FILE_NAME).read_bytes()):
-        with suppress(KeyError, TypeError, ValueError, AttributeError):
-            ledger.apply(one)
+    for at, one in _located((folder / FILE_NAME).read_bytes()):
+        with suppress(KeyError, TypeError, ValueError, AttributeError, IndexError):
+            ledger.apply(one, at)
     return ledger
+
+
+def line_at(folder: Path, at: int) -> dict[str, Any]:
+    """Read one line again, whole.
+
+    Raises:
+        OSError: there is no journal, or it cannot be read.
+        ValueError: no line of ours begins there.
+    """
+    with (folder / FILE_NAME).open("rb") as file:
+        file.seek(at)
+        return dict(json.loads(file.readline()))
 
 
 def mend(folder: Path) -> None:
@@ -296,10 +393,18 @@ def mend(folder: Path) -> None:
 
 def lines(data: bytes) -> Iterator[dict[str, Any]]:
     """Yield the lines of a journal that can be read, as data."""
+    for _, one in _located(data):
+        yield one
+
+
+def _located(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of a journal that can be read: where each begins, in bytes, and what it says."""
+    at = 0
     for text in data.split(b"\n")[:-1]:
+        begins, at = at, at + len(text) + 1
         try:
             one = json.loads(text)
         except ValueError:
             continue
         if isinstance(one, dict) and "event" in one and "at" in one:
-            yield one
+            yield begins, one

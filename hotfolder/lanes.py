@@ -1,16 +1,31 @@
 """What folder.toml says of a lane, from the inbox down."""
 
 import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
-from hotfolder import foreign, jobfile, names, tomltext
+from hotfolder import advice, foreign, names, tomltext
 from hotfolder.errors import Problem, Rejected
-from hotfolder.jobfile import LaneDefaults
+from hotfolder.tomltext import Document
 
 FILE_NAME: Final = "folder.toml"
 #: What a folder.toml that is a link, a pipe, a folder or somebody's own gives; anything else may pass.
 _NOT_OURS_TO_READ: Final = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneDefaults:
+    """What folder.toml of a lane says."""
+
+    keys: Mapping[str, Any]
+    file: str = "folder.toml"
+    picture_jobs: bool = False
+    hold: bool = False
+
+
+NO_DEFAULTS: Final = LaneDefaults(keys={})
 
 
 def read(inbox: Path, lane: str) -> LaneDefaults:
@@ -20,14 +35,14 @@ def read(inbox: Path, lane: str) -> LaneDefaults:
         Rejected: a folder.toml is wrong; the message names it.
     """
     keys: dict[str, object] = {}
-    result = jobfile.NO_DEFAULTS
+    result = NO_DEFAULTS
     folder = inbox
     for part in ("", *PurePosixPath(lane).parts):
         folder = folder / part
         file = folder / FILE_NAME
         where = names.shown(str(file.relative_to(inbox)))
         try:
-            own = jobfile.read_lane(tomltext.parse(foreign.read(file, tomltext.MAX_JOB_BYTES)), where)
+            own = read_text(tomltext.parse(foreign.read(file, tomltext.MAX_JOB_BYTES)), where)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -51,3 +66,28 @@ def read(inbox: Path, lane: str) -> LaneDefaults:
             keys=dict(keys), file=own.file, picture_jobs=own.picture_jobs, hold=own.hold or result.hold
         )
     return result
+
+
+def read_text(document: Document, file: str) -> LaneDefaults:
+    """Read folder.toml: `picture_jobs`, `hold`, and any job keys as defaults for the jobs of this lane.
+
+    Raises:
+        Rejected: an unknown key or a wrong value.
+    """
+    table = dict(document.table)
+    problems = []
+    flags = {}
+    for flag in ("picture_jobs", "hold"):
+        flags[flag] = table.pop(flag, False)
+        if not isinstance(flags[flag], bool):
+            problems.append(
+                Problem(code="bad-value", message=f"{flag} is true or false", line=document.line_of([flag]))
+            )
+    problems += [
+        advice.unknown_key(key, document.line_of([key]))
+        for key in table
+        if key not in advice.ALL_KEYS or key == "schedule"
+    ]
+    if problems:
+        raise Rejected(advice.first(problems))
+    return LaneDefaults(keys=table, file=file, **flags)

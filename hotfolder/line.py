@@ -13,9 +13,13 @@ from typing import Final
 
 from hotfolder.clock import Clock
 from hotfolder.job import Job
+from hotfolder.stagekeys import Lane
+from hotfolder.table import Place
 
 MAX_OVERTAKES: Final = 8
 MAX_OVERTAKE_S: Final = 600.0
+#: How often it is looked whether a cell is due whose turn comes later.
+_LOOK_S: Final = 0.2
 
 #: What was put in front, priority, age: smaller goes first.
 Rank = tuple[int, int, int]
@@ -23,33 +27,51 @@ Rank = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The unit of work: one candidate of one job, from its first stage that is not done."""
+    """The unit of work: one stage of one candidate of one job, or of all candidates of an item."""
 
     job: Job
-    candidate: int
+    place: Place
+    #: Key of the model that it needs, "" where it needs none.
+    model: str = ""
+
+    @property
+    def candidate(self) -> int:
+        """The candidate, counted from 1."""
+        return self.place.candidate
+
+    @property
+    def stage(self) -> int:
+        """The stage, counted from 1."""
+        return self.place.stage
 
 
 @dataclass(kw_only=True)
 class _Entry:
     job: Job
     rank: Rank
-    #: As it was when the job was put in the line.
-    model_key: str
+    #: As they were when the job was put in the line: the models that it has cells for, and whether beside the GPU.
+    models: frozenset[str]
+    cpu: bool
     #: Other jobs that went before this one because their model was loaded, and since when.
     overtaken_by: set[str] = field(default_factory=set)
     overtaken_since: float | None = None
 
 
 class Line:
-    """The jobs that have cells to run. Used by several threads."""
+    """The jobs that have cells to run. Used by several threads; every table is looked at and changed only here."""
 
     def __init__(self, clock: Clock) -> None:
         """`clock` bounds for how long a loaded model may go first."""
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
+        #: All jobs of the line; those with a cell for the GPU; those with a cell beside it.
         self._order: list[tuple[Rank, str]] = []
-        #: The same, by model.
+        self._gpu: list[tuple[Rank, str]] = []
+        self._cpu: list[tuple[Rank, str]] = []
+        #: Those with a cell for the GPU, by model.
         self._models: dict[str, list[tuple[Rank, str]]] = {}
+        #: Jobs with cells whose turn comes later.
+        self._later: set[str] = set()
         self._closed: set[str] = set()
         self._stopping = False
         self._changed = threading.Condition()
@@ -57,12 +79,7 @@ class Line:
     def add(self, job: Job) -> None:
         """Put a job in the line, or put it where it belongs by now."""
         with self._changed:
-            self._remove(job)
-            if job.todo and job.ledger.held is None:
-                entry = _Entry(job=job, rank=job.rank, model_key=job.model_key)
-                self._entries[job.name] = entry
-                insort(self._order, (entry.rank, job.name))
-                insort(self._models.setdefault(job.model_key, []), (entry.rank, job.name))
+            self._sync(job)
             self._changed.notify_all()
 
     def remove(self, job: Job) -> None:
@@ -74,23 +91,75 @@ class Line:
         """Take a job out for good: it ends, and has no cells any more."""
         with self._changed:
             self._remove(job)
-            job.todo.clear()
+            if job.table is not None:
+                job.table.clear()
+
+    # --- what became of a cell ---
 
     def put_back(self, cell: Cell) -> None:
-        """A cell that was stopped, not cancelled, is ready again: the first of its job."""
+        """A cell that was stopped, not cancelled, is ready again; its job is not in the line by that."""
         with self._changed:
-            cell.job.todo.appendleft(cell.candidate)
-            cell.job.in_flight.discard(cell.candidate)
+            if cell.job.table is not None:
+                cell.job.table.put_back(cell.place)
 
-    def let_go(self, cell: Cell) -> None:
-        """A cell came to its end, whichever that is."""
+    def delay(self, cell: Cell, seconds: float) -> None:
+        """A cell is ready again after a while."""
         with self._changed:
-            cell.job.in_flight.discard(cell.candidate)
+            if cell.job.table is not None:
+                cell.job.table.delay(cell.place, self._clock.monotonic() + seconds)
+            self._sync_if_there(cell.job)
+
+    def passed(self, cell: Cell) -> None:
+        """A cell is done, and the next one of its candidate may be ready."""
+        with self._changed:
+            if cell.job.table is not None:
+                cell.job.table.passed(cell.place)
+            self._sync_if_there(cell.job)
+
+    def chose(self, job: Job, stage: int, item: int, kept: Collection[int]) -> None:
+        """A stage that looks at a whole item chose."""
+        with self._changed:
+            if job.table is not None:
+                job.table.chose(stage, item, kept)
+            self._sync_if_there(job)
+
+    def finished(self, job: Job, candidate: int) -> None:
+        """A candidate's pictures are on disk."""
+        with self._changed:
+            if job.table is not None:
+                job.table.finished(candidate)
+            self._sync_if_there(job)
+
+    def failed(self, job: Job, candidates: Collection[int]) -> list[int]:
+        """Candidates cannot be finished; return the others that therefore cannot be begun."""
+        with self._changed:
+            lost = job.table.failed(candidates) if job.table is not None else []
+            self._sync_if_there(job)
+            return lost
+
+    def drop(self, cell: Cell) -> None:
+        """A cell of a job that is cancelled came to its end."""
+        with self._changed:
+            if cell.job.table is not None:
+                cell.job.table.in_flight.discard(cell.place)
 
     def has_cells(self, job: Job) -> bool:
-        """Whether a cell of the job is ready or under way: a cell that moves from one to the other is never missed."""
+        """Whether a cell of the job is ready, due later, or under way."""
         with self._changed:
-            return bool(job.todo or job.in_flight)
+            return job.table is not None and not job.table.is_idle
+
+    def candidates_at(self, cell: Cell) -> list[int]:
+        """Return the candidates that a cell of a whole item looks at."""
+        with self._changed:
+            return cell.job.table.candidates_at(cell.place) if cell.job.table is not None else []
+
+    def is_last(self, cell: Cell) -> bool:
+        """Whether nothing of the job is left to do beside this cell."""
+        with self._changed:
+            table = cell.job.table
+            return table is not None and table.in_flight == {cell.place} and not table.has_ready and table.open == 1
+
+    # --- open and closed ---
 
     def close(self, why: str) -> None:
         """Let no new cell start, for this reason, until `open` is called for it."""
@@ -114,28 +183,30 @@ class Line:
             self._stopping = True
             self._changed.notify_all()
 
-    def take(self, loaded: Collection[str]) -> Cell | None:
-        """Wait for the best cell and take it; None once the line was stopped.
+    # --- the next cell ---
+
+    def take(self, lane: Lane, loaded: Collection[str] = ()) -> Cell | None:
+        """Wait for the best cell of a lane and take it; None once the line was stopped.
 
         Args:
             loaded: keys of the models that are ready.
         """
         with self._changed:
             while not self._stopping:
-                cell = None if self._closed else self._best(loaded, note=True)
+                self._wake()
+                cell = None if self._closed else self._best(lane, loaded, note=True)
                 if cell is not None:
-                    cell.job.todo.popleft()
-                    cell.job.in_flight.add(cell.candidate)
-                    if not cell.job.todo:
-                        self._remove(cell.job)
+                    assert cell.job.table is not None  # noqa: S101 - what is in the line has a table
+                    cell.job.table.take(cell.place, cell.model)
+                    self._sync(cell.job)
                     return cell
-                self._changed.wait()
+                self._changed.wait(_LOOK_S if self._later else None)
             return None
 
-    def peek(self, loaded: Collection[str]) -> Cell | None:
+    def peek(self, lane: Lane, loaded: Collection[str] = ()) -> Cell | None:
         """Return the cell that `take` would return now, without taking it or waiting."""
         with self._changed:
-            return None if self._closed or self._stopping else self._best(loaded, note=False)
+            return None if self._closed or self._stopping else self._best(lane, loaded, note=False)
 
     def __len__(self) -> int:
         """Jobs in the line."""
@@ -151,17 +222,45 @@ class Line:
         with self._changed:
             return iter([self._entries[name].job for _, name in self._order])
 
-    def _best(self, loaded: Collection[str], *, note: bool) -> Cell | None:
-        if not self._order:
-            return None
-        oldest = self._entries[self._order[0][1]]
-        chosen = self._overtaking(oldest, loaded, note=note) or oldest
-        return Cell(job=chosen.job, candidate=chosen.job.todo[0])
+    def _wake(self) -> None:
+        """Make ready what is due."""
+        if not self._later:
+            return
+        now = self._clock.monotonic()
+        for name in list(self._later):
+            job = self._entries[name].job
+            if job.table is not None and job.table.wake(now):
+                self._sync(job)
 
-    def _overtaking(self, oldest: _Entry, loaded: Collection[str], *, note: bool) -> _Entry | None:
-        """Return the job that may go before the oldest one because its model is loaded."""
-        if oldest.model_key in loaded:
+    def _best(self, lane: Lane, loaded: Collection[str], *, note: bool) -> Cell | None:
+        if lane == "cpu":
+            for _, name in self._cpu:
+                cell = self._cell_of(self._entries[name], lane, loaded)
+                if cell is not None:
+                    return cell
             return None
+        waits = False
+        for _, name in self._gpu:
+            entry = self._entries[name]
+            cell = self._cell_of(entry, lane, loaded)
+            if cell is None:
+                # It waits for one of its own cells beside the GPU rather than put out the model that this one needs.
+                waits = True
+                continue
+            if cell.model in loaded:
+                return cell
+            if waits:
+                continue
+            return self._overtaking(entry, loaded, note=note) or cell
+        return None
+
+    @staticmethod
+    def _cell_of(entry: _Entry, lane: Lane, loaded: Collection[str]) -> Cell | None:
+        best = entry.job.table.best(lane, loaded) if entry.job.table is not None else None
+        return None if best is None else Cell(job=entry.job, place=best[0], model=best[1])
+
+    def _overtaking(self, oldest: _Entry, loaded: Collection[str], *, note: bool) -> Cell | None:
+        """Return a cell of the job that may go before the oldest one because its model is loaded."""
         same_rank = oldest.rank[:2]
         others = [queue[0] for key in loaded if (queue := self._models.get(key)) and queue[0][0][:2] == same_rank]
         if not others:
@@ -176,7 +275,7 @@ class Line:
         if note:
             oldest.overtaken_by.add(name)
             oldest.overtaken_since = now if since is None else since
-        return self._entries[name]
+        return self._cell_of(self._entries[name], "gpu", loaded)
 
     def _why(self, entry: _Entry) -> str:
         if entry.overtaken_by:
@@ -185,11 +284,60 @@ class Line:
             return "put in front"
         return f"priority {-entry.rank[1]}" if entry.rank[1] else ""
 
+    # --- the order ---
+
+    def _sync_if_there(self, job: Job) -> None:
+        """Bring a job's place up to date, unless it was taken out: held, cancelled, set aside."""
+        if job.in_line:
+            self._sync(job)
+            self._changed.notify_all()
+
+    def _sync(self, job: Job) -> None:
+        """Put a job where its table and its rank say; what is known of who overtook it stays."""
+        table = job.table
+        before = self._entries.get(job.name)
+        job.in_line = table is not None and job.ledger.held is None
+        if table is None or not job.in_line or not (table.has_ready or table.next_due is not None):
+            self._unlist(job.name)
+            return
+        entry = _Entry(job=job, rank=job.rank, models=frozenset(table.models()), cpu=table.has_cpu)
+        if before is not None and before.job is job:
+            entry.overtaken_by, entry.overtaken_since = before.overtaken_by, before.overtaken_since
+            if (before.rank, before.models, before.cpu) == (entry.rank, entry.models, entry.cpu):
+                self._note_later(job)
+                return
+        self._unlist(job.name)
+        self._entries[job.name] = entry
+        at = (entry.rank, job.name)
+        insort(self._order, at)
+        if entry.models:
+            insort(self._gpu, at)
+        if entry.cpu:
+            insort(self._cpu, at)
+        for key in entry.models:
+            insort(self._models.setdefault(key, []), at)
+        self._note_later(job)
+
+    def _note_later(self, job: Job) -> None:
+        if job.table is not None and job.table.next_due is not None:
+            self._later.add(job.name)
+        else:
+            self._later.discard(job.name)
+
     def _remove(self, job: Job) -> None:
-        entry = self._entries.pop(job.name, None)
+        job.in_line = False
+        self._unlist(job.name)
+
+    def _unlist(self, name: str) -> None:
+        entry = self._entries.pop(name, None)
+        self._later.discard(name)
         if entry is None:
             return
-        for queue in (self._order, self._models[entry.model_key]):
-            del queue[bisect_left(queue, (entry.rank, job.name))]
-        if not self._models[entry.model_key]:
-            del self._models[entry.model_key]
+        at = (entry.rank, name)
+        for queue in (self._order, *([self._gpu] if entry.models else []), *([self._cpu] if entry.cpu else [])):
+            del queue[bisect_left(queue, at)]
+        for key in entry.models:
+            queue = self._models[key]
+            del queue[bisect_left(queue, at)]
+            if not queue:
+                del self._models[key]

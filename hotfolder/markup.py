@@ -23,7 +23,9 @@ NOTHING: Final = Html("")
 def tag(element: str, *inside: str | Html, **attributes: str) -> Html:
     """Return an element. `class_` stands for `class`, `aria_label` for `aria-label`; empty attributes are left out."""
     words = [
-        f' {name.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for name, value in attributes.items() if value
+        f' {name.rstrip("_").replace("_", "-")}="{value if isinstance(value, Html) else _escaped(value)}"'
+        for name, value in attributes.items()
+        if value
     ]
     start = f"<{element}{''.join(words)}>"
     return Html(start if element in _VOID else f"{start}{join(*inside)}</{element}>")

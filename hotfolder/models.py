@@ -3,14 +3,14 @@
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from hotfolder.errors import SettingsError
-from hotfolder.presets import Model, Preset
+from hotfolder.presets import HELPER_KINDS, Model, Preset
 from hotfolder.settings import Settings, prepare_models
 
 State = Literal["ready", "missing", "built on first use"]
@@ -25,6 +25,13 @@ _LIBRARIES: Final = frozenset({"diffusers", "transformers", "flux"})
 _SHA256_HEX: Final = 64
 #: Without these a pipeline that paints cannot read a prompt.
 TEXT_PARTS: Final = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+#: Where transformers keeps how a picture is made ready for a model.
+_PROCESSORS: Final = ("preprocessor_config.json", "processor_config.json")
+#: The files of a pipeline, as patterns: those beside model_index.json are copies of its weights for other programs.
+_PIPELINE_FILES: Final = ("model_index.json", "*/*")
+#: Of a folder as transformers saves one: the small ones, and the weights.
+HELPER_CONFIGS: Final = ("*.json", "*.txt")
+HELPER_WEIGHTS: Final = "model*.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,7 @@ class Checkpoint:
     @property
     def root(self) -> Path:
         """What to delete to be rid of it; a snapshot of the Hub's cache holds only links."""
-        return self.folder.parents[1] if self.folder.parent.name == "snapshots" else self.folder
+        return _root(self.folder)
 
     def parts(self) -> dict[str, str]:
         """Return the parts to be loaded, and the class of each, in the order of model_index.json.
@@ -102,18 +109,78 @@ class Checkpoint:
         The scheduler is left out: it holds no weights, and each pipeline has its own.
         """
         classes = self.parts()
-        return {part: _identity(self.folder / part, classes[part], variant) for part in classes if part != "scheduler"}
+        return {
+            part: _identity(self.folder / part, classes[part], _weights(self.folder / part, variant))
+            for part in classes
+            if part != "scheduler"
+        }
 
     def parameters(self, part: str, variant: str | None = None) -> int:
         """Return how many numbers the weights of `part` are; 0 for one without weights."""
         return sum(_count(file) for file in _weights(self.folder / part, variant))
 
     def _json(self, name: str) -> dict[str, Any]:
-        file = self.folder / name
-        try:
-            return dict(json.loads(file.read_bytes()))
-        except (OSError, ValueError, TypeError) as error:
-            raise SettingsError("bad-model", f"model {self.repo}: {file} is missing or broken", str(error)) from error
+        return _read_json(self.repo, self.folder / name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HelperFiles:
+    """What a helper model is loaded from: a folder as transformers saves one, or one file of weights."""
+
+    repo: str
+    folder: Path
+    #: As `Checkpoint.revision`.
+    revision: str
+    #: Below the folder; None: the folder is one of transformers.
+    file: str | None = None
+
+    @property
+    def root(self) -> Path:
+        """What to delete to be rid of it."""
+        return _root(self.folder)
+
+    def is_whole(self) -> bool:
+        """Whether config, weights and the way to make a picture ready are here."""
+        if self.file is not None:
+            return (self.folder / self.file).is_file()
+        if not any((self.folder / name).is_file() for name in _PROCESSORS):
+            return False
+        return (self.folder / "config.json").is_file() and _is_whole(self.folder) and bool(self._weights(None))
+
+    def check(self, accepted: Collection[str]) -> str:
+        """Return the class of the model; no weights are read.
+
+        Raises:
+            SettingsError: `wrong-model`: config.json names none of the `accepted` classes; `bad-model`: it is broken.
+        """
+        match _read_json(self.repo, self.folder / "config.json").get("architectures"):
+            case [str(found), *_] if found in accepted:
+                return found
+            case [str(found), *_]:
+                pass
+            case _:
+                found = "model of no known class"
+        raise SettingsError(
+            "wrong-model",
+            f"model {self.repo} is a {found}; needed is a {' or a '.join(accepted)}",
+            "set model.repo or kind of the preset so that they go together",
+        )
+
+    def identity(self, class_name: str, variant: str | None = None) -> str:
+        """Return what it holds, as a sha256."""
+        if self.file is not None:
+            return _sha256(self.folder / self.file)
+        return _identity(self.folder, class_name, self._weights(variant))
+
+    def parameters(self, variant: str | None = None) -> int:
+        """Return how many numbers its weights are."""
+        return sum(map(_count, self._weights(variant)))
+
+    def _weights(self, variant: str | None) -> list[Path]:
+        if self.file is not None:
+            return [self.folder / self.file]
+        # Beside them lie the same weights for other programs, such as open_clip_model.safetensors.
+        return [file for file in _weights(self.folder, variant) if file.name.startswith("model")]
 
 
 def repos_of(model: Model) -> tuple[tuple[str, str], ...]:
@@ -125,7 +192,7 @@ def repos_of(model: Model) -> tuple[tuple[str, str], ...]:
 def state(model: Model, settings: Settings) -> State:
     """Return whether a model can be used at once."""
     absent = [repo for repo, revision in repos_of(model) if not _is_here(repo, revision, settings)]
-    if not absent:
+    if not absent or _is_helper_here(model, settings):
         return "ready"
     return "built on first use" if all(map(tiny_name, absent)) else "missing"
 
@@ -139,48 +206,90 @@ def find(repo: str, revision: str, settings: Settings) -> Checkpoint | None:
     Raises:
         SettingsError: `bad-preset`: it is none of these forms; `bad-model`, `wrong-model`: its index says so.
     """
-    if name := tiny_name(repo):
-        checkpoint = Checkpoint(repo=repo, folder=tiny_folder(name, settings), revision=TINY_VERSION)
-    elif is_folder(repo):
-        checkpoint = Checkpoint(repo=repo, folder=settings.workspace / Path(repo).expanduser(), revision="")
-    else:
-        # Where Hugging Face keeps things is decided when it is imported, so the folder is set first.
-        prepare_models(settings)
-        from huggingface_hub import try_to_load_from_cache
-
-        try:
-            index = try_to_load_from_cache(repo, "model_index.json", revision=revision)
-        except ValueError as error:
-            found = f"model.repo = {repo!r} is no name on the Hub"
-            raise SettingsError(
-                "bad-preset", found, 'accepted are "owner/name", "/a/folder" and "./a/folder"'
-            ) from error
-        if not isinstance(index, str):
-            return None
-        folder = Path(index).parent
-        checkpoint = Checkpoint(repo=repo, folder=folder, revision=folder.name)
+    place = _place(repo, revision, "model_index.json", settings)
+    if place is None:
+        return None
+    checkpoint = Checkpoint(repo=repo, folder=place[0], revision=place[1])
     return checkpoint if checkpoint.is_whole() else None
 
 
-def missing(repo: str, settings: Settings, preset: Preset | None, reason: str = "") -> SettingsError:
+def find_helper(model: Model, settings: Settings) -> HelperFiles | None:
+    """Return the files of a helper model if they are on this machine, whole; nothing is downloaded or built.
+
+    Raises:
+        SettingsError: `bad-preset`: its repo is none of the forms of `Model.repo`.
+    """
+    place = _place(model.repo, model.revision, model.file or "config.json", settings)
+    if place is None:
+        return None
+    files = HelperFiles(repo=model.repo, folder=place[0], revision=place[1], file=model.file)
+    return files if files.is_whole() else None
+
+
+def _place(repo: str, revision: str, index: str, settings: Settings) -> tuple[Path, str] | None:
+    """Return the folder of a repo and its revision; None where `index` has not been downloaded."""
+    if name := tiny_name(repo):
+        return tiny_folder(name, settings), TINY_VERSION
+    if is_folder(repo):
+        return settings.workspace / Path(repo).expanduser(), ""
+    # Where Hugging Face keeps things is decided when it is imported, so the folder is set first.
+    prepare_models(settings)
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        file = try_to_load_from_cache(repo, index, revision=revision)
+    except ValueError as error:
+        found = f"model.repo = {repo!r} is no name on the Hub"
+        raise SettingsError("bad-preset", found, 'accepted are "owner/name", "/a/folder" and "./a/folder"') from error
+    if not isinstance(file, str):
+        return None
+    folder = Path(file).parents[len(Path(index).parts) - 1]
+    return folder, folder.name
+
+
+def missing(
+    repo: str,
+    settings: Settings,
+    preset: Preset | None,
+    reason: str = "",
+    *,
+    transient: bool = False,
+    retry_after_s: float | None = None,
+) -> SettingsError:
     """Return the error for a checkpoint that is not here: `model-missing`, telling how to get it.
 
     Args:
         preset: knows licence, size and where to read about the model.
         reason: why it could not be downloaded.
+        transient: whether that may pass by itself, as `HotfolderError` says.
     """
     because = f": {reason}" if reason else ""
     if is_folder(repo):
         folder = settings.workspace / Path(repo).expanduser()
-        return SettingsError("model-missing", f"model {repo}: {folder} is no whole diffusers folder", "set model.repo")
+        return SettingsError("model-missing", f"model {repo}: {folder} is no whole {_form(preset)}", "set model.repo")
     home = prepare_models(settings)
-    hints = [f'HF_HOME="{home}" hf download {repo} --include model_index.json --include "*/*"']
+    hints = [f'HF_HOME="{home}" hf download {repo} {_files_of(preset)}']
     if preset is not None and preset.download_gb:
         hints.append(f"{preset.download_gb:g} GB")
     url = preset.url if preset is not None and preset.url else f"https://huggingface.co/{repo}"
     licence = f" ({preset.licence})" if preset is not None and preset.licence else ""
     hints.append(f"if it asks for it, accept the licence{licence} at {url} and log in with: hf auth login")
-    return SettingsError("model-missing", f"model {repo} is not on this machine{because}", "; ".join(hints))
+    told = f"model {repo} is not on this machine{because}"
+    return SettingsError("model-missing", told, "; ".join(hints), transient=transient, retry_after_s=retry_after_s)
+
+
+def _form(preset: Preset | None) -> str:
+    """What a folder must be."""
+    if preset is not None and preset.kind in HELPER_KINDS:
+        return f"folder with {preset.model.file}" if preset.model.file else "transformers folder"
+    return "diffusers folder"
+
+
+def _files_of(preset: Preset | None) -> str:
+    """The arguments of `hf download` that name what is needed of a repo."""
+    if preset is None or preset.kind not in HELPER_KINDS:
+        return " ".join(f'--include "{pattern}"' for pattern in _PIPELINE_FILES)
+    return preset.model.file or " ".join(f'--include "{pattern}"' for pattern in (*HELPER_CONFIGS, HELPER_WEIGHTS))
 
 
 def tiny_name(repo: str) -> str | None:
@@ -211,6 +320,24 @@ def _is_here(repo: str, revision: str, settings: Settings) -> bool:
         return False  # why, is said when it is used
 
 
+def _is_helper_here(model: Model, settings: Settings) -> bool:
+    try:
+        return find_helper(model, settings) is not None
+    except SettingsError:
+        return False
+
+
+def _root(folder: Path) -> Path:
+    return folder.parents[1] if folder.parent.name == "snapshots" else folder
+
+
+def _read_json(repo: str, file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError("bad-model", f"model {repo}: {file} is missing or broken", str(error)) from error
+
+
 def _is_whole(part: Path) -> bool:
     # tokenizer_config.json, scheduler_config.json, preprocessor_config.json; config.json where there are weights.
     if not any(part.glob("*config.json")):
@@ -227,7 +354,7 @@ def _shards(index: Path) -> set[str]:
         return {"(the index is broken)"}
 
 
-def _identity(part: Path, class_name: str, variant: str | None) -> str:
+def _identity(part: Path, class_name: str, weights: Iterable[Path]) -> str:
     lines = [class_name]
     for file in sorted(part.glob("*")):
         if file.name == "config.json":
@@ -236,7 +363,7 @@ def _identity(part: Path, class_name: str, variant: str | None) -> str:
             lines.append(f"{file.name} {hashlib.sha256(content.encode()).hexdigest()}")
         elif file.suffix in {".json", ".txt", ".model"} and not file.name.endswith(".index.json"):
             lines.append(f"{file.name} {_sha256(file)}")
-    lines += [_sha256(file) for file in _weights(part, variant)]
+    lines += [_sha256(file) for file in weights]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -59,6 +59,11 @@ class Control(StrEnum):
     RESUME = "resume"
     FIRST = "first"
     PAUSE = "pause"
+    USE = "use"
+
+
+#: Those whose content counts: they are acted on once they are whole, the others at sight.
+READ_CONTROLS: Final = frozenset({Control.RESUME, Control.USE})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +138,8 @@ def meaning(file_name: str) -> Meaning:
         return JobName(name=safe_name(bare))
     if file_name.lower().endswith(PICTURE_SUFFIXES):
         return PictureName(name=safe_name(file_name))
+    if lower.endswith((".csv", ".txt")):
+        return Ignored(why="a list: taken when a job names it")
     return Ignored(why="not a job file (.toml), a picture or a control file")
 
 

@@ -1,26 +1,30 @@
-"""Encode and write a picture, then its sidecar; off the GPU thread."""
+"""Write a picture, then its sidecar; off the GPU thread. And put both where somebody wants a second copy of them."""
 
 import hashlib
-import io
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from hotfolder import durable
+from hotfolder import durable, foreign
+from hotfolder.encoding import CHUNK, PNG_ENCODING, Encoding, encode, read_record
 from hotfolder.errors import JobError
-from hotfolder.metadata import parameters_text, xmp_packet
 from hotfolder.record import Record, dump, load
 
-#: The PNG text chunk that holds our own record, as JSON.
-CHUNK: Final = "hotfolder"
-
-#: zlib's fastest level with run lengths only: an eighth of the default's time, and on photo-like pictures smaller.
-_COMPRESS_LEVEL: Final = 1
-_COMPRESS_TYPE: Final = 3
+__all__ = [
+    "CHUNK",
+    "PNG_ENCODING",
+    "Encoding",
+    "Written",
+    "discard",
+    "find",
+    "publish",
+    "read_record",
+    "sidecar_of",
+    "write",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +39,25 @@ class Written:
     pixels_sha256: str
     #: From the pixels in memory to the picture on disk.
     seconds: float
+    #: The one that was used, perhaps lower than asked; None for PNG, and where an earlier process wrote the picture.
+    quality: int | None = None
 
 
-def write(folder: Path, stem: str, image: Image.Image, record: Record) -> Written:
-    """Write `STEM.png` and `STEM.png.toml` into `folder`; on return both survive a power cut.
+def write(folder: Path, stem: str, image: Image.Image, record: Record, how: Encoding = PNG_ENCODING) -> Written:
+    """Write a picture such as `STEM.png`, then `STEM.png.toml`, into `folder`; on return both survive a power cut.
 
-    A picture without a sidecar was left by a crash and is replaced. A finished one is never written again: where it is
-    the same candidate of the same plan, a crash came before it could be noted, and it stays as it is.
+    Where the quality had to be lowered, a notice in the sidecar says so. A picture without a sidecar was left by a
+    crash and is replaced. A finished one is never written again: where it is the same candidate of the same plan, a
+    crash came before it could be noted, and it stays as it is.
 
     Raises:
         RuntimeError: another finished picture of this name stands already, which is a bug of the caller.
-        JobError: `changed-file`: the same picture stands, but is not as it was written.
+        JobError: `changed-file`: the same picture stands, but is not as it was written; `output-too-large`: see
+            `encoding.encode`.
         OSError: the disk is full, or the folder cannot be written to.
     """
-    picture, sidecar = _paths(folder, stem)
-    standing = find(folder, stem)
+    picture, sidecar = _paths(folder, stem, how.suffix)
+    standing = find(folder, stem, how.suffix)
     if standing is not None:
         before = load(sidecar.read_bytes())
         if (before.plan_sha256, before.candidate) != (record.plan_sha256, record.candidate):
@@ -58,26 +66,36 @@ def write(folder: Path, stem: str, image: Image.Image, record: Record) -> Writte
     # Without its picture a sidecar would for a moment speak of the one that is being written.
     durable.remove(sidecar)
     started = time.monotonic()
-    data = encode_png(image, record)
-    durable.write(picture, data)
+    encoded = encode(image, record, how)
+    durable.write(picture, encoded.data)
     durable.sync_folder(folder)
     seconds = time.monotonic() - started
-    digest = hashlib.sha256(data).hexdigest()
-    timings = {**record.timings, "save": seconds}
+    digest = hashlib.sha256(encoded.data).hexdigest()
+    known = {
+        "file_sha256": digest,
+        "timings": {**record.timings, "save": seconds},
+        "notices": (*record.notices, *_notices(how, encoded.quality)),
+    }
     # Sidecar last, and only after the picture's name is on disk too: its presence means the picture is whole.
-    durable.write(sidecar, dump(record.model_copy(update={"file_sha256": digest, "timings": timings})))
+    durable.write(sidecar, dump(record.model_copy(update=known)))
     durable.sync_folder(folder)
-    return Written(file=picture.name, sha256=digest, pixels_sha256=record.pixels_sha256, seconds=seconds)
+    return Written(
+        file=picture.name,
+        sha256=digest,
+        pixels_sha256=record.pixels_sha256,
+        seconds=seconds,
+        quality=encoded.quality,
+    )
 
 
-def find(folder: Path, stem: str) -> Written | None:
+def find(folder: Path, stem: str, suffix: str = PNG_ENCODING.suffix) -> Written | None:
     """Return the picture that an earlier process finished, perhaps without noting it; None where there is none.
 
     Raises:
         JobError: `changed-file`: picture or sidecar are not as they were written.
         OSError: they cannot be read.
     """
-    picture, sidecar = _paths(folder, stem)
+    picture, sidecar = _paths(folder, stem, suffix)
     try:
         text, data = sidecar.read_bytes(), picture.read_bytes()
     except FileNotFoundError:
@@ -93,35 +111,75 @@ def find(folder: Path, stem: str) -> Written | None:
     return Written(file=picture.name, sha256=digest, pixels_sha256=record.pixels_sha256, seconds=seconds)
 
 
-def discard(folder: Path, stem: str) -> None:
+def discard(folder: Path, stem: str, suffix: str = PNG_ENCODING.suffix) -> None:
     """Remove a picture that a power cut left unfinished; its sidecar first, so that nobody takes it for whole."""
-    picture, sidecar = _paths(folder, stem)
+    picture, sidecar = _paths(folder, stem, suffix)
     durable.remove(sidecar)
     durable.remove(picture)
     durable.sync_folder(folder)
 
 
-def encode_png(image: Image.Image, record: Record) -> bytes:
-    """Return a PNG that carries A1111's text, our own record and the mark that a model made it."""
-    info = PngInfo()
-    _add_text(info, "parameters", parameters_text(record))
-    _add_text(info, CHUNK, record.model_dump_json(by_alias=True, exclude_none=True))
-    info.add_itxt("XML:com.adobe.xmp", xmp_packet(record))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info, compress_level=_COMPRESS_LEVEL, compress_type=_COMPRESS_TYPE)
-    return buffer.getvalue()
+def publish(written: Written, folder: Path, where: Path) -> Path:
+    """Put a finished picture of `folder` into `where` too, then its sidecar; on return both survive a power cut.
+
+    Under its own name or the next free one: `STEM-2.png`, `STEM-3.png` ... What stands there is never overwritten;
+    where it is this very picture, a crash came before that could be noted, and it stays as it is. Both are hard links
+    where the file system allows, else copies. `where` itself is made if need be; the folders above it must stand, so
+    that a disk which is not mounted is not written beside.
+
+    Returns: the picture in `where`.
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
+    if not where.is_dir():
+        where.mkdir(exist_ok=True)
+        durable.sync_folder(where.parent)
+    picture = folder / written.file
+    sidecar = sidecar_of(picture)
+    # Raises before anything is put there: a picture without its sidecar would never be seen as whole.
+    sidecar.stat()
+    number = 1
+    while True:
+        tail = "" if number == 1 else f"-{number}"
+        target = where / f"{picture.stem}{tail}{picture.suffix}"
+        beside = sidecar_of(target)
+        strange = os.path.lexists(beside) and not _same(sidecar, beside)
+        if not strange and _put(picture, target) and _put(sidecar, beside):
+            return target
+        number += 1
 
 
-def _add_text(info: PngInfo, key: str, text: str) -> None:
-    """Latin-1 in a tEXt chunk is read as UTF-8 by some programs, so that chunk is kept for plain ASCII."""
-    if text.isascii():
-        info.add_text(key, text)
-    else:
-        info.add_itxt(key, text)
+def sidecar_of(picture: Path) -> Path:
+    """Return where the sidecar of a picture lies."""
+    return picture.with_name(f"{picture.name}.toml")
 
 
-def _paths(folder: Path, stem: str) -> tuple[Path, Path]:
-    return folder / f"{stem}.png", folder / f"{stem}.png.toml"
+def _put(source: Path, target: Path) -> bool:
+    """Put a file in place, durably; False where another stands there."""
+    if not durable.place(source, target) and not _same(source, target):
+        return False
+    durable.sync_folder(target.parent)
+    return True
+
+
+def _same(ours: Path, other: Path) -> bool:
+    """Whether another file has the same bytes; what cannot be read, or is no file, has not."""
+    try:
+        with foreign.open_file(other) as file:
+            return os.fstat(file.fileno()).st_size == ours.stat().st_size and file.read() == ours.read_bytes()
+    except OSError:
+        return False
+
+
+def _notices(how: Encoding, quality: int | None) -> tuple[str, ...]:
+    if quality is None or quality == how.quality:
+        return ()
+    return (f"the quality was lowered from {how.quality} to {quality}: max_bytes is {how.max_bytes}",)
+
+
+def _paths(folder: Path, stem: str, suffix: str) -> tuple[Path, Path]:
+    picture = folder / f"{stem}{suffix}"
+    return picture, sidecar_of(picture)
 
 
 def _changed(path: Path) -> JobError:

@@ -1,41 +1,64 @@
-"""Writes index.html of a job and of the workspace: what ledgers, plans and statuses say, as `sheet` shows it."""
+"""Writes the pages of jobs and of the workspace, and of a job no more of them than have something new to show."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from hotfolder import durable, journal, logs, sheet, status
+from hotfolder import durable, frontpage, jobview, sheet
 from hotfolder.clock import Moment
+from hotfolder.frontpage import DaemonSheet, EndedJob, LineJob, ReviewJob, RunningJob
 from hotfolder.gallery import Ended
-from hotfolder.job import JOB_FILE, PLAN_FILE, Job
-from hotfolder.journal import Failure, Ledger, State
+from hotfolder.job import Job
+from hotfolder.jobview import JobView
+from hotfolder.journal import State
 from hotfolder.plan import Plan
-from hotfolder.sheet import (
-    DaemonSheet,
-    EndedJob,
-    JobSheet,
-    LineJob,
-    Reason,
-    RunningJob,
-    ShownCandidate,
-    ShownProgress,
-    ShownSource,
-)
-from hotfolder.status import DaemonStatus, Progress
+from hotfolder.sheet import JobSheet
+from hotfolder.status import DaemonStatus
 from hotfolder.thumbs import Thumbs
 
-_FILES: Final = (JOB_FILE, PLAN_FILE, status.FILE_NAME, journal.FILE_NAME, logs.FILE_NAME)
+#: Pages besides the first that are written at one look while a job runs: the others have their turn at the next.
+MAX_PAGES_A_LOOK: Final = 3
+#: Pictures of a job in review that the page of the daemon shows.
+_REVIEW_PICTURES: Final = 6
 
 
 def write_job(job: Job, plan: Plan | None, thumbs: Thumbs, now: Moment) -> None:
-    """Write the pages of a job's folder. A view: not flushed, made again whenever the job changes.
+    """Write the pages of a job's folder that are not as they should be. Views: not flushed, made again at any time.
+
+    While the job runs that is the first page and the few on which something happened; at an end, and when it waits for
+    a person, all are as they should be when this returns. The caller holds the job's lock.
 
     Raises:
         OSError: they cannot be written.
     """
-    shown = _job_sheet(job, plan, now)
-    for name, data in sheet.job_pages(shown, lambda file: thumbs.of(job.folder / file)):
-        durable.write(job.folder / name, data, sync=False)
+    shown = jobview.sheet_of(job, plan, now)
+    view = JobView(job=job, plan=plan) if plan is not None else None
+    for number, mark in _due(job, shown, view, now):
+        data = sheet.job_page(shown, lambda file: thumbs.of(job.folder / file), number)
+        durable.write(job.folder / sheet.page_name(number), data, sync=False)
+        job.pages[number] = (mark, now)
+
+
+def _due(job: Job, shown: JobSheet, view: JobView | None, now: Moment) -> Iterator[tuple[int, int]]:
+    """Yield the pages to write, and what will be seen on each: the first, those under way, then the others."""
+    lasting = job.ledger.ended or job.ledger.state is State.REVIEW
+    first: list[tuple[int, int]] = []
+    under_way: list[tuple[int, int]] = []
+    others: list[tuple[int, int]] = []
+    for number in range(1, shown.layout.pages + 1):
+        candidates = shown.layout.on_page(number) if view is not None else range(0)
+        marks = [view.mark(candidate) for candidate in candidates] if view is not None else []
+        told = (shown.state, len(shown.notices), len(job.ledger.failed)) if number == 1 else ()
+        mark = hash((told, *marks))
+        before, written = job.pages.get(number, (None, now))
+        # What only the first page tells, such as progress, is new as often as a browser looks.
+        old = number == 1 and (now - written).total_seconds() >= (sheet.refresh_s(shown) or 0)
+        if before == mark and not old:
+            continue
+        runs = view is not None and any(map(view.is_under_way, candidates))
+        (first if number == 1 else under_way if runs else others).append((number, mark))
+    rest = [*under_way, *others]
+    yield from [*first, *(rest if lasting else rest[:MAX_PAGES_A_LOOK])]
 
 
 def write_daemon(
@@ -46,6 +69,7 @@ def write_daemon(
     queued: Sequence[Job],
     ended: Sequence[Ended],
     thumbs: Thumbs,
+    reviews: Sequence[tuple[Job, Plan]] = (),
 ) -> None:
     """Write outputs/index.html.
 
@@ -53,6 +77,7 @@ def write_daemon(
         running: jobs that run, with their plans.
         queued: jobs in the order of the line, at most as many as `found.line` has rows.
         ended: newest first.
+        reviews: jobs that wait for a person, with their plans.
 
     Raises:
         OSError: it cannot be written.
@@ -72,16 +97,17 @@ def write_daemon(
                 done=len(job.ledger.done),
                 candidates=plan.candidates,
                 title=plan.title,
-                progress=_progress(job.progress),
+                progress=jobview.progress_of(job.progress),
             )
             for job, plan in running
         ],
+        reviews=[_review(job, plan) for job, plan in reviews],
         line=[
             LineJob(
                 job=job.name,
                 state="queued",
                 position=rows[job.name].position,
-                candidates=len(job.todo),
+                candidates=job.table.open if job.table else 0,
                 eta=rows[job.name].eta,
                 why=rows[job.name].why,
             )
@@ -95,100 +121,22 @@ def write_daemon(
         ignored_count=found.ignored_count,
         ended=[_ended(one, outputs) for one in ended],
     )
-    durable.write(outputs / "index.html", sheet.daemon_page(shown, lambda file: thumbs.of(outputs / file)), sync=False)
+    durable.write(
+        outputs / "index.html", frontpage.daemon_page(shown, lambda file: thumbs.of(outputs / file)), sync=False
+    )
 
 
-def _job_sheet(job: Job, plan: Plan | None, now: Moment) -> JobSheet:
-    ledger = job.ledger
-    common = JobSheet(
+def _review(job: Job, plan: Plan) -> ReviewJob:
+    with job.lock:
+        view = JobView(job=job, plan=plan)
+        waiting = sorted(view.waiting)
+        shown = [view.candidate(number) for number in waiting[:_REVIEW_PICTURES]]
+    return ReviewJob(
         job=job.name,
-        state=ledger.state.value,
-        updated_at=now,
-        queued_at=ledger.queued_at,
-        started_at=ledger.started_at,
-        finished_at=ledger.finished_at,
-        attempt=ledger.attempt,
-        progress=_progress(job.progress),
-        errors=_errors(ledger),
-        notices=list(dict.fromkeys(ledger.notices)),
-        todo=_todo(job),
-        files=[name for name in _FILES if (job.folder / name).exists()],
+        title=plan.title,
+        waiting=len(waiting),
+        pictures=[(one.number, f"{job.name}/{one.pictures[0].file}") for one in shown if one.pictures],
     )
-    if plan is None:
-        return common
-    return JobSheet(
-        **vars(common)
-        | {
-            "title": plan.title,
-            "project": plan.project,
-            "preset": plan.preset,
-            "kind": plan.kind,
-            "prompt": plan.generate.prompt,
-            "width": plan.generate.width,
-            "height": plan.generate.height,
-            "settings": _settings(plan),
-            "sources": [
-                ShownSource(role=one.role, name=one.name, file="/".join(Path(one.file).parts[2:]))
-                for one in plan.sources
-            ],
-            "candidates": list(_candidates(job, plan)),
-        }
-    )
-
-
-def _todo(job: Job) -> str:
-    """Say what somebody can do about a job that ended without all its pictures."""
-    lane = f"{job.ledger.origin.lane}/" if job.ledger.origin and job.ledger.origin.lane else ""
-    match job.ledger.state:
-        case State.REJECTED:
-            return f"Mend jobs_inbox/{lane}{job.stem}.rejected.toml, then rename it to {job.stem}.toml."
-        case State.FAILED | State.PARTIAL:
-            return f"When that is mended, drop {job.name}.resume into jobs_inbox/ to make what is missing."
-        case _:
-            return ""
-
-
-def _settings(plan: Plan) -> dict[str, str]:
-    keys = plan.generate.model_dump(exclude_none=True, exclude={"prompt", "width", "height"})
-    first = {"preset": plan.preset, "model": plan.model.repo, "size": f"{plan.generate.width} x {plan.generate.height}"}
-    return first | {key: str(value) for key, value in keys.items()}
-
-
-def _candidates(job: Job, plan: Plan) -> Iterator[ShownCandidate]:
-    ledger = job.ledger
-    for number in range(1, plan.candidates + 1):
-        output, failure = ledger.done.get(number), ledger.failed.get(number)
-        if output is not None:
-            yield ShownCandidate(
-                number=number, seed=output.seed, state="done", file=output.file, seconds=output.seconds
-            )
-        elif failure is not None:
-            yield ShownCandidate(number=number, seed=plan.seed_of(number), state="failed", failure=_reason(failure))
-        else:
-            state = "running" if number in job.in_flight else "cancelled" if ledger.ended else "queued"
-            yield ShownCandidate(number=number, seed=plan.seed_of(number), state=state)
-
-
-def _errors(ledger: Ledger) -> list[Reason]:
-    """What is wrong with the job as a whole; failures of single candidates stand with them."""
-    if ledger.problems:
-        return [
-            Reason(code=one["code"], message=one["message"], hint=one.get("hint", ""), line=one.get("line"))
-            for one in ledger.problems
-        ]
-    return [_reason(ledger.error)] if ledger.error is not None and ledger.error.candidate is None else []
-
-
-def _reason(failure: Failure) -> Reason:
-    return Reason(code=failure.code, message=failure.message, hint=failure.hint)
-
-
-def _progress(progress: Progress | None) -> ShownProgress | None:
-    if progress is None:
-        return None
-    steps = f" {progress.step}/{progress.steps}" if progress.steps else ""
-    text = f"candidate {progress.candidate}: {progress.phase}{steps}"
-    return ShownProgress(text=text, fraction=progress.fraction, seconds_left=progress.seconds_left)
 
 
 def _ended(one: Ended, outputs: Path) -> EndedJob:

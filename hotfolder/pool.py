@@ -1,27 +1,23 @@
 """Which models are in memory: loaded through one door, parts of the same content shared, the longest unused put out."""
 
-import errno
 import gc
-import threading
-from collections.abc import Callable, Collection, Mapping
-from concurrent import futures
-from concurrent.futures import Future
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
-from hotfolder import models, tiny
+from hotfolder import download, models, tiny
 from hotfolder.engine import Tick, no_tick
 from hotfolder.errors import SettingsError
+from hotfolder.helpers.helper import Helper, Ready
 from hotfolder.kinds.kind import Kind
-from hotfolder.models import Checkpoint
-from hotfolder.presets import Model, Preset, Presets
-from hotfolder.settings import Settings, prepare_models
+from hotfolder.models import Checkpoint, HelperFiles
+from hotfolder.presets import Model
+from hotfolder.settings import Settings
 
 _GB: Final = 1_000_000_000
-#: How often a download looks whether it is to stop.
-_LOOK_S: Final = 0.5
 #: Left free on a GPU, in GB, for what a picture needs besides the model.
 _ROOM_GB: Final = 2
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -87,6 +83,19 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoadedHelper:
+    """A helper model in memory."""
+
+    helper: Helper
+    ready: Ready
+    #: As in `Loaded`.
+    parts: frozenset[str]
+    facts: Mapping[str, str]
+    #: Helpers are small: they are on the device, or they are not loaded.
+    offload: Offload = Offload.NONE
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Wanted:
     """A checkpoint that a model needs, and what it must be."""
 
@@ -109,7 +118,7 @@ class Pool:
         self._device = device
         self._budget = _budget(settings, device)
         #: By `Model.key`; the longest unused first.
-        self.models: dict[str, Loaded] = {}
+        self.models: dict[str, Loaded | LoadedHelper] = {}
         #: How often a model was loaded; one that was put out and came back counts again.
         self.loads = 0
         #: Identity -> part: a text encoder, a tokenizer ...
@@ -133,12 +142,26 @@ class Pool:
             SettingsError: `model-missing`, `wrong-model`, `bad-model`, `bad-preset`, `disk-full`, `cannot-write`.
         """
         loaded = self.models.get(model.key)
-        if loaded is None or loaded.kind is not kind:
+        if not isinstance(loaded, Loaded) or loaded.kind is not kind:
             loaded = self._load(kind, model, preset, offload, tick)
         self._offload(loaded, offload)
+        self._use(model, loaded)
+        return loaded
+
+    def get_helper(self, helper: Helper, model: Model, preset: str, tick: Tick = no_tick) -> LoadedHelper:
+        """Return a helper model, loaded now if it is not in memory.
+
+        Raises: as `get`.
+        """
+        loaded = self.models.get(model.key)
+        if not isinstance(loaded, LoadedHelper) or loaded.helper is not helper:
+            loaded = self._load_helper(helper, model, preset, tick)
+        self._use(model, loaded)
+        return loaded
+
+    def _use(self, model: Model, loaded: Loaded | LoadedHelper) -> None:
         self.models.pop(model.key, None)
         self.models[model.key] = loaded
-        return loaded
 
     def keep_only(self, key: str | None) -> None:
         """Put out all models but this one; None: all."""
@@ -192,43 +215,44 @@ class Pool:
             if name := models.tiny_name(wanted.repo):
                 tiny.build(name, models.tiny_folder(name, self._settings))
             else:
-                _in_background(lambda: self._download(wanted, preset), tick)
+                download.run(lambda: _download(wanted), wanted.repo, preset, self._settings, tick)
             found = models.find(wanted.repo, wanted.revision, self._settings)
         if found is None:
-            hint = f"delete its folder below {self._settings.models_path}; it is made or got anew"
-            raise SettingsError("bad-model", f"model {wanted.repo}: files are missing", hint)
+            raise self._incomplete(wanted.repo)
         found.check(wanted.pipeline, wanted.in_channels)
         return found
 
-    def _download(self, wanted: _Wanted, preset: str) -> None:
-        if not self._settings.download or models.is_folder(wanted.repo):
-            raise models.missing(wanted.repo, self._settings, self._preset(preset))
-        prepare_models(self._settings)
-        from diffusers import DiffusionPipeline
-        from httpx2 import HTTPError
-        from huggingface_hub import hf_hub_download
+    def _load_helper(self, helper: Helper, model: Model, preset: str, tick: Tick) -> LoadedHelper:
+        files = self._helper_files(helper, model, preset, tick)
+        class_name = _check_helper(helper, files)
+        identity = files.identity(class_name, model.variant)
+        name = f"{identity} {model.dtype}"
+        self._make_room({name: files.parameters(model.variant) * _BYTES[model.dtype]})
+        if name not in self._parts:
+            self._parts[name] = self._read_helper(helper, files, class_name, model)
+            self.loads += 1
+        facts = {"repo": model.repo, "revision": files.revision, "dtype": model.dtype}
+        facts |= {key: value for key, value in (("variant", model.variant), ("file", model.file)) if value}
+        facts["sha256"] = models.fingerprint([{"model": identity}])
+        return LoadedHelper(helper=helper, ready=self._parts[name], parts=frozenset({name}), facts=facts)
 
-        try:
-            # The small files first: a model of the wrong kind is known before its gigabytes are here.
-            index = hf_hub_download(wanted.repo, "model_index.json", revision=wanted.revision)
-            if wanted.in_channels is not None:
-                hf_hub_download(wanted.repo, "transformer/config.json", revision=wanted.revision)
-            first = Checkpoint(repo=wanted.repo, folder=Path(index).parent, revision="")
-            first.check(wanted.pipeline, wanted.in_channels)
-            DiffusionPipeline.download(
-                wanted.repo, revision=wanted.revision, variant=wanted.variant, use_safetensors=True
-            )
-        except (OSError, ValueError, HTTPError) as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                hint = f"make room on the disk of {self._settings.models_path}"
-                raise SettingsError("disk-full", f"model {wanted.repo} does not fit on the disk", hint) from error
-            raise models.missing(wanted.repo, self._settings, self._preset(preset), _first_line(error)) from error
+    def _helper_files(self, helper: Helper, model: Model, preset: str, tick: Tick) -> HelperFiles:
+        """Find a helper model's files; build or download them where they are not here."""
+        found = models.find_helper(model, self._settings)
+        if found is None:
+            if name := models.tiny_name(model.repo):
+                tiny.build(name, models.tiny_folder(name, self._settings))
+            else:
+                get = partial(download.helper, model, lambda files: _check_helper(helper, files))
+                download.run(get, model.repo, preset, self._settings, tick)
+            found = models.find_helper(model, self._settings)
+        if found is None:
+            raise self._incomplete(model.repo)
+        return found
 
-    def _preset(self, name: str) -> Preset | None:
-        try:
-            return Presets.of(self._settings.presets_dir).get(name)
-        except SettingsError:
-            return None  # it has gone since the job was planned
+    def _incomplete(self, repo: str) -> SettingsError:
+        hint = f"delete its folder below {self._settings.models_path}; it is made or got anew"
+        return SettingsError("bad-model", f"model {repo}: files are missing", hint)
 
     def _make_room(self, sizes: Mapping[str, int]) -> None:
         """Put out models until the new one fits, the longest unused first, but none of the parts it will use."""
@@ -266,10 +290,9 @@ class Pool:
         """Read a pipeline, but for the parts that are in memory. The one place where weights are loaded."""
         import diffusers
         import torch
-        from safetensors import SafetensorError
 
         shared = {part: self._parts[name] for part, name in names.items() if name in self._parts}
-        try:
+        with _explained(checkpoint):
             pipe = getattr(diffusers, wanted.pipeline).from_pretrained(
                 checkpoint.folder,
                 dtype=getattr(torch, model.dtype),
@@ -278,11 +301,6 @@ class Pool:
                 local_files_only=True,
                 **shared,
             )
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            if is_out_of_memory(error) or is_broken_device(error):
-                raise
-            found = f"model {checkpoint.repo} cannot be loaded from {checkpoint.folder}: {_first_line(error)}"
-            raise SettingsError("bad-model", found, f"delete {checkpoint.root}; it is made or got anew") from error
         pipe.set_progress_bar_config(disable=True)
         if "transformer" in names:
             # Whatever the environment says: another attention makes other pixels.
@@ -292,29 +310,45 @@ class Pool:
         self._parts |= {name: getattr(pipe, part) for part, name in names.items()}
         return pipe
 
+    def _read_helper(self, helper: Helper, files: HelperFiles, class_name: str, model: Model) -> Ready:
+        """Read a helper model. The one place where its weights are loaded."""
+        import torch
+        import transformers
 
-def _in_background(work: Callable[[], None], tick: Tick) -> None:
-    """Do something that takes long, and can be left: a download that was left goes on where it was, the next time.
+        dtype = getattr(torch, model.dtype)
+        with _explained(files):
+            if files.file is not None and helper.read_file is not None:
+                read = helper.read_file(files.folder / files.file)
+                return Ready(model=read.to(self._device, dtype), processor=None)
+            read = getattr(transformers, class_name).from_pretrained(
+                files.folder,
+                dtype=dtype,
+                variant=model.variant,
+                use_safetensors=True,  # as above
+                local_files_only=True,
+            )
+            named = {"processor": helper.models[class_name]} | (
+                {"tokenizer": helper.tokenizer} if helper.tokenizer else {}
+            )
+            others = {
+                role: getattr(transformers, name).from_pretrained(files.folder, local_files_only=True)
+                for role, name in named.items()
+            }
+        return Ready(model=read.to(self._device).eval(), **others)
 
-    Raises:
-        JobStopped: from `tick`.
-    """
-    done: Future[None] = Future()
 
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
-            done.set_exception(error)
-        else:
-            done.set_result(None)
+@contextmanager
+def _explained(files: Checkpoint | HelperFiles) -> Iterator[None]:
+    """Turn what a library says of files that it cannot load into `bad-model`."""
+    from safetensors import SafetensorError
 
-    # A thread of its own that nobody waits for at the end, as an executor would.
-    threading.Thread(target=run, name="download", daemon=True).start()
-    while not done.done():
-        tick("download", 0, 0)
-        futures.wait([done], timeout=_LOOK_S)
-    done.result()
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error) or is_broken_device(error):
+            raise
+        found = f"model {files.repo} cannot be loaded from {files.folder}: {download.first_line(error)}"
+        raise SettingsError("bad-model", found, f"delete {files.root}; it is made or got anew") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -361,6 +395,30 @@ def _wanted(kind: Kind, model: Model, preset: str) -> list[_Wanted]:
     return [own, base]
 
 
+def _download(wanted: _Wanted) -> None:
+    download.pipeline(
+        wanted.repo,
+        wanted.revision,
+        wanted.variant,
+        lambda found: found.check(wanted.pipeline, wanted.in_channels),
+        has_transformer=wanted.in_channels is not None,
+    )
+
+
+def _check_helper(helper: Helper, files: HelperFiles) -> str:
+    """Return the class of a helper model, or "" for one that is one file.
+
+    Raises:
+        SettingsError: `wrong-model`, `bad-model`.
+    """
+    if files.file is None:
+        return files.check(helper.models)
+    if helper.read_file is None:
+        found = f"model {files.repo}: {files.file} is a single file; needed is a {' or a '.join(helper.models)}"
+        raise SettingsError("wrong-model", found, "take model.file out of the preset")
+    return ""
+
+
 def _facts(model: Model, checkpoints: list[Checkpoint], contents: list[dict[str, str]]) -> dict[str, str]:
     facts = {"repo": model.repo, "revision": checkpoints[0].revision, "dtype": model.dtype}
     if model.variant:
@@ -385,10 +443,8 @@ def _budget(settings: Settings, device: Any) -> float | None:
 def _bytes_of(part: Any) -> int:
     import torch
 
+    if isinstance(part, Ready):
+        part = part.model
     if not isinstance(part, torch.nn.Module):
         return 0
     return sum(tensor.numel() * tensor.element_size() for tensor in (*part.parameters(), *part.buffers()))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

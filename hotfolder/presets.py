@@ -10,16 +10,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hotfolder.errors import SettingsError
 
 #: `extends` deeper than this is a mistake.
 _MAX_EXTENDS: Final = 8
 
+#: What a model that makes pictures does.
 Kind = Literal["text2img", "kontext", "fill", "control", "redux"]
+#: What a model does that a stage asks: to find, to measure, to compare, to enlarge.
+HelperKind = Literal["detect", "depth", "pose", "clip", "upscale"]
+HELPER_KINDS: Final = frozenset(get_args(HelperKind))
 
 
 class _Table(BaseModel):
@@ -40,6 +44,19 @@ class Model(_Table):
     #: Redux only: the text2img model that paints what the prior says, of the same dtype.
     base: str | None = None
     base_revision: str = "main"
+    #: Upscale only: the one file of the repo that holds the weights, of the ESRGAN family.
+    file: Annotated[str, Field(max_length=400)] | None = None
+
+    @field_validator("file")
+    @classmethod
+    def _names_weights(cls, file: str | None) -> str | None:
+        if file is None:
+            return None
+        if not file.endswith(".safetensors"):
+            raise ValueError("a file that ends in .safetensors is accepted: other formats can run code when read")
+        if file.startswith("/") or ".." in file.split("/"):
+            raise ValueError("a file inside the repo is accepted")
+        return file
 
     @property
     def key(self) -> str:
@@ -49,6 +66,8 @@ class Model(_Table):
             parts.append(self.variant)
         if self.base:
             parts.append(f"{self.base}@{self.base_revision}")
+        if self.file:
+            parts.append(self.file)
         return " ".join(parts)
 
 
@@ -56,7 +75,7 @@ class Preset(_Table):
     """One preset, whole: what it extends has been laid under it."""
 
     name: str
-    kind: Kind
+    kind: Literal[Kind, HelperKind]
     title: str = ""
     licence: str = ""
     #: What must be downloaded once, in GB; 0 where nothing is.
@@ -70,6 +89,23 @@ class Preset(_Table):
     keys: Mapping[str, Any] = Field(default_factory=dict)
     #: Dotted key -> the file it came from.
     origins: Mapping[str, str] = Field(default_factory=dict)
+
+    @field_validator("model")
+    @classmethod
+    def _fits_the_kind(cls, model: Model, known: ValidationInfo) -> Model:
+        kind = known.data.get("kind")
+        if model.file is not None and kind != "upscale":
+            raise ValueError("file is accepted for the kind upscale only")
+        if model.base is not None and kind in HELPER_KINDS:
+            raise ValueError("base is accepted for the kind redux only")
+        return model
+
+    @field_validator("keys")
+    @classmethod
+    def _has_keys_of_its_kind(cls, keys: Mapping[str, Any], known: ValidationInfo) -> Mapping[str, Any]:
+        if keys and known.data.get("kind") in HELPER_KINDS:
+            raise ValueError(f"a preset of the kind {known.data['kind']} makes no pictures and has no keys")
+        return keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +157,7 @@ class Presets:
             raise _explain(error, layers[0][0], origins) from error
 
     def _files(self) -> dict[str, Path]:
-        return _files_in(self.shipped) | _files_in(self.own)
+        return files_in(self.shipped) | files_in(self.own)
 
     def _layers(self, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """From the preset itself down what it extends. A workspace's `tiny` extending `tiny` means the shipped one."""
@@ -149,7 +185,7 @@ def shipped_dir() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "presets"
 
 
-def _files_in(folder: Path) -> dict[str, Path]:
+def files_in(folder: Path) -> dict[str, Path]:
     """Return name -> file; listed for every job, so by name alone."""
     with suppress(OSError):
         return {name[: -len(".toml")]: folder / name for name in sorted(os.listdir(folder)) if name.endswith(".toml")}

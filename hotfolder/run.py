@@ -1,37 +1,41 @@
 """The life of one cell, top to bottom, and how rows and jobs end. READ THIS FIRST.
 
-A job is a table: candidates down, stages across. `make` runs the stages of a row that need the GPU, on the one thread
-that owns it; `keep` runs the rest beside it and puts the picture on disk; then, or when either fails, `conclude` looks
-whether the whole job has ended. A cell that is stopped without being cancelled is ready again.
+A job is a table: candidates down, stages across. `prepare` loads what a cell goes on with, `make` runs its stage (on
+the one thread that owns the GPU, or beside it), `keep` puts what it made on disk and lets the next cell of the row
+become ready; then, or when any of them fails, `conclude` looks whether the whole job has ended. A cell that is stopped
+without being cancelled is ready again; one that failed for a reason that may pass is tried again.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-import structlog
-from PIL import Image
-
-from hotfolder import durable, gallery, names, outputs, pages, record, sources
-from hotfolder.clock import Clock
-from hotfolder.engine import Engine, JobStopped, no_tick
+from hotfolder import cells, durable, gallery, names, pages, record
+from hotfolder.cells import Ran
+from hotfolder.engine import StopReason
 from hotfolder.errors import HotfolderError, JobError
-from hotfolder.gallery import Gallery
 from hotfolder.job import Job
-from hotfolder.journal import Failure, Output, State, StopReason
-from hotfolder.line import Cell, Line
+from hotfolder.journal import Failure, State
+from hotfolder.line import Cell
 from hotfolder.plan import Plan
-from hotfolder.spool import Spool
-from hotfolder.stages import STAGES, Work
-from hotfolder.stages.export import stem
-from hotfolder.status import Progress
-from hotfolder.thumbs import Thumbs
+from hotfolder.planning import published_dir
+from hotfolder.shop import CellTick, Shop, failure_of, job_log, note_pace
+from hotfolder.stages import STAGES, Call, Choice, Chosen, Outcome, Stage, Work
+from hotfolder.table import Place
 
-#: Deaths of the process on one candidate after which it is given up: with evidence, and without any.
-MAX_BLAMED: Final = 2
-MAX_UNEXPLAINED: Final = 20
+#: Seconds after which a cell is tried again that failed for a reason that may pass: five attempts in all.
+RETRY_AFTER_S: Final = (1.0, 2.0, 4.0, 8.0)
+#: The longest that a server may ask us to wait.
+_MAX_RETRY_AFTER_S: Final = 600.0
+#: Errors of a disk or a share that may pass by themselves.
+_MAY_PASS: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET"),
+        *("ECONNREFUSED", "ECONNABORTED", "EAGAIN", "EBUSY", "EREMOTEIO", "ENOLINK", "ENOTCONN", "EPIPE"),
+    )
+)
 #: Why the line is closed: lifted by the daemon, when there is room.
 DISK_FULL: Final = "disk full"
 #: A job whose journal cannot be written is tried again after so long; meanwhile the others go on.
@@ -39,37 +43,32 @@ ASIDE_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shop:
-    """What the life of a cell needs around it: made once, by the daemon."""
+class Prepared:
+    """A cell with the pictures that it goes on with: one Work, or for a stage that looks at a whole item one each."""
 
-    spool: Spool
-    line: Line
-    gallery: Gallery
-    thumbs: Thumbs
-    engine: Engine
-    clock: Clock
-    #: Whether the daemon is stopping; asked at every step.
-    stopping: Callable[[], bool]
-    #: Seconds for a step of a million pixels, by model key; for what is said about the time left.
-    pace: dict[str, float] = field(default_factory=dict)
-    #: Jobs whose journal could not be written, by name, and since when.
-    aside: dict[str, float] = field(default_factory=dict)
-    #: How the jobs that ended in this process ended.
-    results: Counter[State] = field(default_factory=Counter)
-    versions: Mapping[str, str] = field(default_factory=record.versions)
+    cell: Cell
+    plan: Plan
+    works: Mapping[int, Work]
 
 
-def load_pictures(shop: Shop, cell: Cell) -> dict[str, Image.Image]:
-    """Load the sources of a cell, by role; done while the cell before it runs.
+def prepare(shop: Shop, cell: Cell) -> Prepared:
+    """Load what a cell goes on with; for the GPU's done while the cell before it runs.
 
     Raises:
         JobError: `changed-file` or `bad-picture`.
     """
-    return sources.load(cell.job.folder, shop.spool.plan(cell.job), force=cell.job.ledger.force)
+    plan = shop.spool.plan(cell.job)
+    planned = plan.stages[cell.stage - 1]
+    numbers = [cell.candidate]
+    if isinstance(STAGES[planned.stage], Choice):
+        numbers = shop.line.candidates_at(cell)
+    places = {number: Place(number, cell.stage) for number in numbers}
+    works = {number: cells.load(cell.job, plan, place, shop.handoff) for number, place in places.items()}
+    return Prepared(cell=cell, plan=plan, works=works)
 
 
-def make(shop: Shop, cell: Cell, pictures: Mapping[str, Image.Image], beat: Callable[[str], None]) -> Work:
-    """Run the stages of a row that need the GPU.
+def make(shop: Shop, prepared: Prepared, beat: Callable[[str], None]) -> Outcome | Chosen:
+    """Run the stage of a cell.
 
     Args:
         beat: told the phase at every sign of life.
@@ -78,109 +77,159 @@ def make(shop: Shop, cell: Cell, pictures: Mapping[str, Image.Image], beat: Call
         JobStopped: the job was cancelled or held, or the daemon stops.
         HotfolderError: the picture cannot be made.
     """
-    plan = shop.spool.plan(cell.job)
-    work = Work(
-        plan=plan,
-        plan_sha256=cell.job.ledger.plan_sha256 or "",
-        run_id=shop.spool.run_id,
-        folder=cell.job.folder,
-        candidate=cell.candidate,
-        engine=shop.engine,
-        tick=_Tick(shop, cell, plan, beat),
-        finished_at=shop.clock.now(),
-        versions=shop.versions,
-        pictures=pictures,
-    )
-    for name in plan.stages:
-        if STAGES[name].lane == "gpu":
-            work = run_cell(name, work)
-    return replace(work, finished_at=shop.clock.now())
+    cell, plan = prepared.cell, prepared.plan
+    tick = CellTick(shop, cell, plan, beat)
+    call = cells.call_for(cell.job, plan, cell.place, shop.engine, tick)
+    return run_cell(plan.stages[cell.stage - 1].stage, list(prepared.works.values()), call)
 
 
-def run_cell(stage: str, work: Work) -> Work:
-    """Run one stage of one candidate: `work` in, the same with what the stage made out.
+def run_cell(name: str, works: Sequence[Work], call: Call) -> Outcome | Chosen:
+    """Run one stage on one candidate, or on all candidates of an item.
 
-    This is the seam at which a cell can be run anywhere: all it needs stands in `work`, the Engine included.
+    This is the seam at which a cell can be run anywhere: all it needs stands in `works` and `call`, the Engine too.
     """
-    work.tick(stage, 0, 0)
-    return STAGES[stage].run(work)
+    call.tick(name, 0, 0)
+    match STAGES[name]:
+        case Stage(run=run):
+            return run(works[0], call)
+        case Choice(choose=choose):
+            return choose(works, call)
+        case _:
+            return Outcome(work=works[0])
 
 
-def keep(shop: Shop, cell: Cell, work: Work, seconds: float) -> None:
-    """Run the rest of a row, beside the GPU; the picture is on disk, and counted, when this returns."""
-    job = cell.job
-    timings = dict(work.made.timings) if work.made else {}
-    log = job_log(job).bind(candidate=cell.candidate)
-    log.info("stage_stop", stage="generate", seconds=round(seconds, 3), timings=_rounded(timings))
+def keep(shop: Shop, prepared: Prepared, made: Outcome | Chosen, seconds: float) -> None:
+    """Put on disk what a cell made, and count it; beside the GPU."""
+    cell, plan = prepared.cell, prepared.plan
+    log = job_log(cell.job).bind(candidate=cell.candidate, stage=plan.stages[cell.stage - 1].id)
+    timings = made.timings if isinstance(made, Outcome) else {}
+    if cell.stage < len(plan.stages):
+        log.info("stage_stop", seconds=round(seconds, 3), timings=_rounded(timings))
     try:
-        for name in work.plan.stages:
-            if STAGES[name].lane == "cpu":
-                log.info("stage_start", stage=name)
-                work = run_cell(name, replace(work, tick=no_tick))
-        assert work.written is not None  # noqa: S101 - the last stage of every plan writes
-        written = work.written
+        if isinstance(made, Chosen):
+            _keep_choice(shop, prepared, made)
+        else:
+            _keep_pictures(shop, prepared, made, seconds)
+    except OSError as error:
+        fail(shop, cell, error)
     except Exception as error:  # noqa: BLE001 - whatever happened, the row must come to an end
-        _discard_unkept(job, cell.candidate, error)
-        fail(shop, cell, error, stage="export")
+        fail(shop, cell, error)
+    else:
+        cell.job.tries.pop(cell.place, None)
+        conclude(shop, cell.job)
+
+
+def _keep_choice(shop: Shop, prepared: Prepared, chosen: Chosen) -> None:
+    cell, plan, numbers = prepared.cell, prepared.plan, list(prepared.works)
+    kept = [numbers[index] for index in chosen.kept]
+    scores = {str(number): round(score, 6) for number, score in zip(numbers, chosen.scores, strict=False)}
+    item = plan.item_of(cell.candidate)
+    for text in chosen.notices:
+        _notice(shop, cell.job, text)
+    shop.spool.chose(cell.job, cell.stage, item, kept, scores)
+    shop.line.chose(cell.job, cell.stage, item, kept)
+
+
+def _keep_pictures(shop: Shop, prepared: Prepared, made: Outcome, seconds: float) -> None:
+    cell, plan, job = prepared.cell, prepared.plan, prepared.cell.job
+    given, last = prepared.works[cell.candidate], len(plan.stages)
+    for text in made.notices:
+        _notice(shop, job, text)
+    for phase, spent in made.timings.items():
+        job.timings[phase] = job.timings.get(phase, 0.0) + spent
+    if cell.model:
+        note_pace(shop, cell, seconds - made.timings.get("load", 0.0))
+    ran = Ran(job=job, plan=plan, place=cell.place, given=given, outcome=made, seconds=seconds)
+    if cell.stage == last:
+        _export(shop, cell, ran, None)
         return
-    output = Output(
+    described, hashes = cells.describe_cell(ran)
+    if cell.stage == last - 1 and plan.plain_end:
+        # The finished picture is the checkpoint too: one file serves both cells.
+        _export(shop, cell, ran, described)
+        return
+    line = cells.to_disk(ran, described, hashes, shop.clock.now())
+    if job.gone:
+        shop.line.drop(cell)
+        return
+    shop.spool.passed(job, line)
+    shop.handoff.put(job.folder, cell.candidate, cell.stage, made.work)
+    shop.line.passed(cell)
+
+
+def _export(shop: Shop, cell: Cell, ran: Ran, described: record.CellRecord | None) -> None:
+    """Write the finished pictures of a candidate, with all that is known of how they came to be."""
+    job, plan, spool, work = ran.job, ran.plan, shop.spool, ran.outcome.work
+    before = cells.history(job, plan, cell.candidate, cell.stage)
+    if described is not None:
+        before.append(described)
+        job_log(job).info("stage_start", stage=plan.stages[-1].id, candidate=cell.candidate)
+    facts = cells.Facts(
         candidate=cell.candidate,
-        file=written.file,
-        seed=work.plan.seed_of(cell.candidate),
-        sha256=written.sha256,
-        pixels_sha256=written.pixels_sha256,
-        seconds=round(seconds, 3),
-        save_seconds=round(written.seconds, 3),
+        run_id=spool.run_id,
+        mode=spool.mode,
+        versions=shop.versions,
+        now=shop.clock.now(),
+        seconds=sum(one.seconds for one in before) if described is None else ran.seconds,
+        published=published_dir(spool.settings, cells.export_keys(plan, cell.candidate).to),
     )
     try:
-        for text in work.made.notices if work.made else ():
-            if text not in job.ledger.notices:
-                shop.spool.notice(job, text)
-        shop.spool.done(job, output, last=not job.todo and job.in_flight == {cell.candidate})
-    except OSError as error:
-        _wait_for_disk(shop, cell, error)
-        return
-    if work.made is not None:
-        shop.thumbs.keep(job.folder / written.file, work.made.image)
-    _note_pace(shop, job, seconds - timings.get("load", 0.0))
-    for phase, spent in (timings | {"save": written.seconds}).items():
-        job.timings[phase] = job.timings.get(phase, 0.0) + spent
-    log.info("stage_stop", stage="export", seconds=round(written.seconds, 3), file=written.file)
-    _let_go(shop, cell)
+        made = cells.export(job, plan, work, before, facts)
+    except Exception as error:
+        cells.discard_unkept(job, plan, cell.candidate, error)
+        raise
+    spool.done(job, made, last=shop.line.is_last(cell))
+    for output in made[:1]:
+        shop.thumbs.keep(job.folder / output.file, next(iter(work.pictures.values())))
+    save_s = sum(output.save_seconds for output in made)
+    job.timings["save"] = job.timings.get("save", 0.0) + save_s
+    job_log(job).info(
+        "stage_stop", stage=plan.stages[-1].id, candidate=cell.candidate, seconds=round(save_s, 3), file=made[0].file
+    )
+    shop.line.finished(job, cell.candidate)
 
 
-def picture_s(shop: Shop, job: Job) -> float | None:
-    """Return how long a picture of this job should take, loading aside; None where nothing is known of its model."""
-    pace = shop.pace.get(job.model_key)
-    return None if pace is None else pace * job.weight
-
-
-def _note_pace(shop: Shop, job: Job, seconds: float) -> None:
-    pace = max(seconds, 0.0) / job.weight
-    before = shop.pace.get(job.model_key, pace)
-    shop.pace[job.model_key] = 0.7 * before + 0.3 * pace
+def _notice(shop: Shop, job: Job, text: str) -> None:
+    if text not in job.ledger.notices:
+        shop.spool.notice(job, text)
 
 
 def begin(shop: Shop, cell: Cell) -> None:
     """Note that a cell begins, and at the first one that its job runs."""
-    if cell.job.ledger.state is State.QUEUED:
+    job = cell.job
+    if job.ledger.state is State.QUEUED:
         try:
-            shop.spool.started(cell.job)
+            shop.spool.started(job)
         except OSError as error:
             # The next cell says so; this one goes on, perhaps there is room by the time it is made.
-            job_log(cell.job).warning("start_not_noted", error=names.shown(str(error)))
+            job_log(job).warning("start_not_noted", error=names.shown(str(error)))
             return
-        job_log(cell.job).info(
-            "run_start", run_id=shop.spool.run_id, plan=cell.job.ledger.plan_sha256, attempt=cell.job.ledger.attempt
-        )
-    job_log(cell.job).info("stage_start", stage="generate", candidate=cell.candidate)
+        _log_start(shop, job)
+    plan = shop.spool.plan_if_any(job)
+    if plan is not None:
+        job_log(job).info("stage_start", stage=plan.stages[cell.stage - 1].id, candidate=cell.candidate)
+
+
+def _log_start(shop: Shop, job: Job) -> None:
+    plan = shop.spool.plan_if_any(job)
+    choices = {"seed": plan.seed, "seed_from": plan.seed_from, "prompt_from": plan.prompt_from} if plan else {}
+    job_log(job).info(
+        "run_start",
+        run_id=shop.spool.run_id,
+        mode=shop.spool.mode,
+        source=job.ledger.source,
+        plan=job.ledger.plan_sha256,
+        attempt=job.ledger.attempt,
+        **choices,
+    )
 
 
 def stopped(shop: Shop, cell: Cell, reason: StopReason) -> None:
     """A cell was told to stop: cancelled ends the job, anything else makes the cell ready again."""
     job_log(cell.job).info("stopped", candidate=cell.candidate, why=reason.value)
     if reason is StopReason.CANCEL:
-        _let_go(shop, cell)
+        shop.line.drop(cell)
+        conclude(shop, cell.job)
     else:
         give_back(shop, cell)
 
@@ -194,8 +243,11 @@ def give_back(shop: Shop, cell: Cell) -> None:
         shop.line.add(cell.job)
 
 
-def fail(shop: Shop, cell: Cell, error: BaseException, *, stage: str = "generate") -> None:
-    """End a row that cannot be finished; the others go on."""
+# --- what goes wrong ---
+
+
+def fail(shop: Shop, cell: Cell, error: BaseException) -> None:
+    """A cell failed: it is tried again where the reason may pass, else its row ends; the others go on."""
     job = cell.job
     if isinstance(error, OSError) and shop.spool.check_folder(job) and _will_pass(shop, error):
         _wait_for_disk(shop, cell, error)
@@ -203,25 +255,71 @@ def fail(shop: Shop, cell: Cell, error: BaseException, *, stage: str = "generate
     plan = shop.spool.plan_if_any(job)
     failure = failure_of(
         error,
-        stage=stage,
-        stage_index=plan.stages.index(stage) + 1 if plan else None,
+        stage=plan.stages[cell.stage - 1].id if plan else None,
+        stage_index=cell.stage if plan else None,
         candidate=cell.candidate,
         item=plan.item_of(cell.candidate) if plan else None,
     )
+    try:
+        if job.stop is StopReason.CANCEL:
+            shop.line.drop(cell)
+            conclude(shop, job)
+            return
+        if _may_pass(error) and _try_later(shop, cell, error, failure):
+            conclude(shop, job)  # it may have been cancelled meanwhile
+            return
+        _end_rows(shop, cell, plan, failure, error)
+    except OSError as unwritten:
+        _wait_for_disk(shop, cell, unwritten)
+        return
+    conclude(shop, job)
+
+
+def _end_rows(shop: Shop, cell: Cell, plan: Plan | None, failure: Failure, error: BaseException) -> None:
+    """End the row of a cell; where the cell looked at a whole item, those of all its candidates."""
+    job = cell.job
+    numbers = [cell.candidate]
+    if plan is not None and isinstance(STAGES[plan.stages[cell.stage - 1].stage], Choice):
+        numbers = shop.line.candidates_at(cell)
     if not job.gone:
         job_log(job).error(
             "candidate_failed",
             candidate=cell.candidate,
+            stage=failure.stage,
             code=failure.code,
             message=failure.message,
             exc_info=_bug(error),
         )
-    try:
-        shop.spool.failed(job, failure)
-    except OSError as unwritten:
-        _wait_for_disk(shop, cell, unwritten)
-    else:
-        _let_go(shop, cell)
+    shop.spool.failed(job, *(replace(failure, candidate=number) for number in numbers))
+    lost = shop.line.failed(job, numbers)
+    text = f"the candidate that it begins with failed: {failure.message}"
+    shop.spool.failed(job, *(replace(failure, candidate=other, message=text) for other in lost))
+    shop.line.drop(cell)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether an error may be gone the next time: of a share, the network, or memory that somebody else took."""
+    if isinstance(error, HotfolderError):
+        return error.transient
+    return isinstance(error, OSError) and error.errno in _MAY_PASS
+
+
+def _try_later(shop: Shop, cell: Cell, error: BaseException, failure: Failure) -> bool:
+    """Put a cell back for a later attempt; return False where it had all of them."""
+    job = cell.job
+    tries = job.tries.get(cell.place, 0) + 1
+    if tries > len(RETRY_AFTER_S):
+        return False
+    job.tries[cell.place] = tries
+    asked = error.retry_after_s if isinstance(error, HotfolderError) and error.retry_after_s else 0.0
+    after_s = min(max(RETRY_AFTER_S[tries - 1], asked), _MAX_RETRY_AFTER_S)
+    job_log(job).warning(
+        "tried_again", candidate=cell.candidate, stage=failure.stage, code=failure.code, message=failure.message,
+        tries=tries, after_s=after_s,
+    )  # fmt: skip
+    shop.spool.retried(job, failure, tries)
+    shop.line.delay(cell, after_s)
+    return True
 
 
 def _will_pass(shop: Shop, error: OSError) -> bool:
@@ -251,24 +349,33 @@ def try_again(shop: Shop) -> None:
     for name in [name for name, since in list(shop.aside.items()) if now - since >= ASIDE_S]:
         del shop.aside[name]
         job = shop.spool.live.get(name)
-        if job is not None and job.ledger.held is None and not job.ledger.ended:
+        if job is not None and job.ledger.ended:
+            let_go_of_ended(shop, job)
+        elif job is not None and job.ledger.held is None:
             shop.line.add(job)
             conclude(shop, job)
 
 
+# --- how jobs end ---
+
+
 def conclude(shop: Shop, job: Job) -> None:
-    """End the job if nothing of it is left to do."""
+    """End the job if nothing of it is left to do, or let a person pick where only that is left."""
     with job.lock:
-        if job.ledger.ended:
+        ledger = job.ledger
+        if ledger.ended:
             return
-        if job.gone or job.ledger.cancelled:
-            if not job.in_flight:
+        if job.gone or ledger.cancelled:
+            if not job.busy:
                 end(shop, job, State.CANCELLED)
             return
-        if shop.line.has_cells(job) or not job.ledger.plan_sha256:
+        if shop.line.has_cells(job) or not ledger.plan_sha256 or job.table is None:
             return
-        ledger = job.ledger
-        if not ledger.failed:
+        if job.table.waits_for_a_person:
+            # One that is held waits for both; going on lets it be picked from.
+            if ledger.held is None:
+                _let_pick(shop, job)
+        elif not ledger.failed:
             end(shop, job, State.COMPLETED)
         elif ledger.done:
             end(shop, job, State.PARTIAL, ledger.failed[min(ledger.failed)])
@@ -276,9 +383,27 @@ def conclude(shop: Shop, job: Job) -> None:
             end(shop, job, State.FAILED, ledger.failed[min(ledger.failed)])
 
 
+def _let_pick(shop: Shop, job: Job) -> None:
+    """Nothing can go on before somebody has looked at the sheet and said which candidates do."""
+    shop.line.remove(job)
+    if job.ledger.state is State.REVIEW:
+        return
+    try:
+        shop.spool.in_review(job)
+    except OSError as error:
+        # It is tried again, like what else the disk did not take.
+        job_log(job).warning("not_kept", error=names.shown(str(error)))
+        shop.aside[job.name] = shop.clock.monotonic()
+        return
+    job_log(job).info("in_review")
+    plan = shop.spool.plan_if_any(job)
+    _show(job, [lambda: pages.write_job(job, plan, shop.thumbs, shop.clock.now())])
+
+
 def end(shop: Shop, job: Job, state: State, error: Failure | None = None) -> None:
     """End the job, show it in the history, and let go of it."""
     shop.line.empty(job)
+    shop.handoff.forget(job.folder)
     shop.spool.ended(job, state, error)
     let_go_of_ended(shop, job)
 
@@ -293,6 +418,8 @@ def let_go_of_ended(shop: Shop, job: Job) -> None:
         if not shop.spool.settled(job):
             return
         if not job.gone:
+            if ledger.state is State.COMPLETED and not _is_made_active(shop, job):
+                return
             _show_ended(shop, job)
         shop.results[ledger.state if ledger.ended else State.CANCELLED] += 1
         shop.spool.forget(job)
@@ -307,167 +434,42 @@ def let_go_of_ended(shop: Shop, job: Job) -> None:
     )
 
 
+def _is_made_active(shop: Shop, job: Job) -> bool:
+    """Make a completed take the active one; where the disk does not take that, the job is let go of later."""
+    try:
+        shop.takes.completed(job)
+    except JobError as error:
+        job_log(job).warning("not_made_active", error=error.message)
+    except OSError as error:
+        job_log(job).warning("not_kept", error=names.shown(str(error)))
+        shop.aside[job.name] = shop.clock.monotonic()
+        return False
+    return True
+
+
 def _show_ended(shop: Shop, job: Job) -> None:
     """Write its pages and its row of the history: views, which can be made again."""
     plan = shop.spool.plan_if_any(job)
-    views: tuple[Callable[[], None], ...] = (
-        lambda: pages.write_job(job, plan, shop.thumbs, shop.clock.now()),
-        lambda: shop.gallery.add(gallery.ended(job.name, job.ledger, plan)),
+    _show(
+        job,
+        [
+            lambda: pages.write_job(job, plan, shop.thumbs, shop.clock.now()),
+            lambda: shop.gallery.add(gallery.ended(job.name, job.ledger, plan)),
+        ],
     )
+
+
+def _show(job: Job, views: Sequence[Callable[[], None]]) -> None:
     for write in views:
         try:
             write()
-        except Exception as error:  # noqa: BLE001 - the job has ended, whatever there is to see of it
+        except Exception as error:  # noqa: BLE001 - the job goes on, whatever there is to see of it
             job_log(job).warning("not_shown", error=str(error), exc_info=_bug(error))
-
-
-def adopt_finished(shop: Shop, job: Job) -> None:
-    """Take in the pictures that a process before finished but could not note any more."""
-    plan = shop.spool.plan(job)
-    for candidate in list(job.todo):
-        try:
-            written = outputs.find(job.folder, stem(job.name, candidate))
-        except JobError as error:
-            # A power cut may leave a name without its data: nothing whole is lost, the picture is made again.
-            job_log(job).warning("unfinished_picture", candidate=candidate, why=error.message)
-            outputs.discard(job.folder, stem(job.name, candidate))
-            continue
-        if written is None:
-            _discard_half(job, candidate)
-            continue
-        output = Output(
-            candidate=candidate,
-            file=written.file,
-            seed=plan.seed_of(candidate),
-            sha256=written.sha256,
-            pixels_sha256=written.pixels_sha256,
-            # How long the process before took to make it is not known.
-            seconds=0.0,
-            save_seconds=written.seconds,
-        )
-        shop.spool.done(job, output)
-        job.todo.remove(candidate)
-
-
-def _discard_unkept(job: Job, candidate: int, error: Exception) -> None:
-    """Remove what was written of a picture that could not be kept; one that somebody changed since is left to them."""
-    if isinstance(error, OSError):
-        with suppress(OSError):
-            outputs.discard(job.folder, stem(job.name, candidate))
-    else:
-        _discard_half(job, candidate)
-
-
-def _discard_half(job: Job, candidate: int) -> None:
-    """Remove a picture that has no sidecar: a crash or a full disk came between the two."""
-    picture = job.folder / f"{stem(job.name, candidate)}.png"
-    with suppress(OSError):
-        if not picture.with_name(f"{picture.name}.toml").exists():
-            durable.remove(picture)
-
-
-def give_up_on_deadly(shop: Shop, job: Job) -> None:
-    """Fail the candidates on which the process died too often."""
-    ledger = job.ledger
-    deadly = {number for number, count in ledger.blamed.items() if count >= MAX_BLAMED}
-    deadly |= {number for number, count in ledger.unexplained.items() if count >= MAX_UNEXPLAINED}
-    for candidate in sorted(deadly - set(ledger.failed) - set(ledger.done)):
-        deaths = ledger.blamed.get(candidate, 0) or ledger.unexplained.get(candidate, 0)
-        failure = Failure(
-            code="crashed-worker",
-            message=f"the process died {deaths} times while it made candidate {candidate}",
-            hint="a smaller size or another preset may work; the daemon's log says how it died",
-            stage="generate",
-            stage_index=1,
-            candidate=candidate,
-        )
-        shop.spool.failed(job, failure)
-        with suppress(ValueError):
-            job.todo.remove(candidate)
-
-
-def failure_of(
-    error: BaseException,
-    *,
-    stage: str | None = None,
-    stage_index: int | None = None,
-    candidate: int | None = None,
-    item: int | None = None,
-) -> Failure:
-    """Say an error in the words of a status file; what is our bug is called `internal`."""
-    match error:
-        case HotfolderError():
-            code, message, hint = error.code, error.message, error.hint
-        case OSError():
-            where = f": {names.shown(str(error.filename))}" if error.filename else ""
-            code, message, hint = (
-                "cannot-write",
-                f"{error.strerror or error}{where}",
-                "look at rights and disk, then resume",
-            )
-        case _:
-            first_line = str(error).partition("\n")[0]
-            code, message = "internal", f"{type(error).__name__}: {first_line}"
-            hint = "this is a bug of hotfolder; log.jsonl of the job has the details"
-    return Failure(
-        code=code, message=message, hint=hint, stage=stage, stage_index=stage_index, candidate=candidate, item=item
-    )
-
-
-def job_log(job: Job) -> structlog.stdlib.BoundLogger:
-    """Return the log of a job: it goes to the console and to the job's log.jsonl."""
-    return structlog.get_logger("hotfolder.job").bind(job=job.name, folder="" if job.gone else str(job.folder))  # type: ignore[no-any-return]  # structlog's proxy
 
 
 def _bug(error: BaseException) -> BaseException | None:
     return None if isinstance(error, (HotfolderError, OSError)) else error
 
 
-def _let_go(shop: Shop, cell: Cell) -> None:
-    shop.line.let_go(cell)
-    conclude(shop, cell.job)
-
-
 def _rounded(timings: Mapping[str, float]) -> dict[str, float]:
     return {phase: round(seconds, 3) for phase, seconds in timings.items()}
-
-
-class _Tick:
-    """The one tick of a cell: progress, and whether to stop."""
-
-    def __init__(self, shop: Shop, cell: Cell, plan: Plan, beat: Callable[[str], None]) -> None:
-        self._shop, self._cell, self._plan, self._beat = shop, cell, plan, beat
-        #: The first step that was seen, and when: this picture's own pace is told from there.
-        self._first: tuple[float, float] | None = None
-        #: Of the picture, 0 to 1: its steps. What comes before has no length yet, what comes after has it no more.
-        self._part = 0.0
-
-    def __call__(self, phase: str, step: int, steps: int) -> None:
-        job = self._cell.job
-        self._beat(phase)
-        if job.stop is not None:
-            raise JobStopped(job.stop)
-        if self._shop.stopping():
-            raise JobStopped(StopReason.SHUTDOWN)
-        part = self._part = step / steps if steps else self._part
-        job.progress = Progress(
-            stage="generate",
-            stage_index=1,
-            stages=len(self._plan.stages),
-            candidate=self._cell.candidate,
-            phase=phase,
-            step=step,
-            steps=steps,
-            fraction=round(min(1.0, (len(job.ledger.done) + len(job.ledger.failed) + part) / self._plan.candidates), 4),
-            seconds_left=self._seconds_left(part),
-        )
-
-    def _seconds_left(self, part: float) -> float | None:
-        """From the pace of this picture so far, or before there is one from that of its model."""
-        now, job = self._shop.clock.monotonic(), self._cell.job
-        whole = picture_s(self._shop, job)
-        if part > 0 and self._first is None:
-            self._first = (part, now)
-        elif self._first is not None and part > self._first[0]:
-            whole = (now - self._first[1]) / (part - self._first[0])
-        return None if whole is None else round(whole * (len(job.todo) + 1 - part), 1)

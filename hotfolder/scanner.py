@@ -143,7 +143,7 @@ class Scanner:
     def controls(self, scan: Scan) -> Scan:
         """Look for `pause` and control files alone, in the lanes of a scan: quick, for while a burst is admitted.
 
-        A `.resume` may hold a text, which has to be whole: it waits for the next scan.
+        One whose content counts has to be whole: it waits for the next scan.
         """
         result = Scan()
         for lane in scan.lanes:
@@ -167,7 +167,7 @@ class Scanner:
             return
         if isinstance(means, PauseAll):
             result.pause = result.pause or lane == ""
-        elif means.control is not names.Control.RESUME:
+        elif means.control not in names.READ_CONTROLS:
             result.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
 
     def _look_into(self, folder: Path, lane: str, look: _Look) -> None:
@@ -240,8 +240,7 @@ class Scanner:
             case LaneFile():
                 pass
             case ControlName():
-                # Only a resume has a content that counts; the others are acted on at sight.
-                if means.control is not names.Control.RESUME or self._whole(path, found, look):
+                if means.control not in names.READ_CONTROLS or self._whole(path, found, look):
                     look.scan.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
                 else:
                     look.scan.unsettled += 1

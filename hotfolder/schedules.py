@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import tomli_w
 
-from hotfolder import cron, jobfile, names, tomltext
+from hotfolder import cron, jobfile, kindkeys, names, tomltext
 from hotfolder.clock import Moment
 from hotfolder.errors import Problem, Rejected
 from hotfolder.presets import Presets
@@ -222,13 +222,13 @@ def read(data: bytes, settings: Settings) -> Timing:
         if certain:
             raise Rejected(certain) from error
     try:
-        return _timing(jobfile.Schedule(**table))
+        return _timing(kindkeys.Schedule(**table))
     except (ValueError, OverflowError, ZoneInfoNotFoundError) as error:
         line = document.line_of(["schedule"])
         raise Rejected([Problem(code="bad-value", message=f"schedule: {error}", line=line)]) from error
 
 
-def _timing(schedule: jobfile.Schedule) -> Timing:
+def _timing(schedule: kindkeys.Schedule) -> Timing:
     zone = ZoneInfo(schedule.timezone)
     if schedule.cron is not None:
         when: When = Again(expression=schedule.cron, cron=cron.Cron.parse(schedule.cron), zone=zone)

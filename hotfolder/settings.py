@@ -58,6 +58,15 @@ class WorkerSettings(_Table):
     load_deadline_s: Annotated[float, Field(ge=1, le=86_400)] = 3600.0
     #: GPU memory to use for models, in GB; None: what is free at the start, less 2 GB.
     vram_gb: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    #: Threads that run what needs no GPU; None: half of the cores, at most 4.
+    cpu_threads: Annotated[int, Field(ge=1, le=64)] | None = None
+
+
+class BatchSettings(_Table):
+    """What one job may ask for."""
+
+    #: A job with more candidates than this is refused.
+    max_candidates: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
 
 class OutputSettings(_Table):
@@ -84,6 +93,7 @@ class Settings(_Table):
     inbox: InboxSettings = InboxSettings()
     worker: WorkerSettings = WorkerSettings()
     outputs: OutputSettings = OutputSettings()
+    batch: BatchSettings = BatchSettings()
 
     @field_validator("device")
     @classmethod
@@ -111,6 +121,16 @@ class Settings(_Table):
     def cache_dir(self) -> Path:
         """What can be made again: live markers, the history index."""
         return self.workspace / ".hotfolder"
+
+    @property
+    def assets_dir(self) -> Path:
+        """The workspace's own logos and fonts."""
+        return self.presets_dir / "assets"
+
+    @property
+    def processed_dir(self) -> Path:
+        """Where `to = "processed"` puts finished pictures."""
+        return self.outputs_dir / "processed"
 
     @property
     def models_path(self) -> Path:

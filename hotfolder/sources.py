@@ -3,20 +3,20 @@
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hotfolder import durable, foreign, names
+from hotfolder import durable, foreign, names, presets, takes
 from hotfolder.errors import JobError
 from hotfolder.foreign import file_sha256
 from hotfolder.job import SOURCES
-from hotfolder.plan import Plan, Source, Wish
+from hotfolder.plan import Source
+from hotfolder.planning import Wish
 from hotfolder.settings import Settings
 
 #: What is read; vector and document formats are not pictures.
@@ -38,25 +38,37 @@ class Found:
 def find(settings: Settings, wish: Wish, lane: str) -> Found | None:
     """Look for a picture: beside the job file, then in the inbox root; None where it is not there yet.
 
-    A plan's or sidecar's is looked for at its path in the workspace, then by its name in the inbox.
+    A plan's or sidecar's is looked for at its path in the workspace, then by its name in the inbox; one of another job
+    in outputs/ only, once it is known which one that is.
 
     Raises:
-        JobError: `forbidden-path`: outside the inbox, `..`, or a symbolic link on the way.
+        JobError: `forbidden-path`: outside the inbox, `..`, or a symbolic link on the way; `missing-picture`: another
+            job had finished it, and it is gone.
     """
     name = check_name(settings, wish)
+    if wish.is_reference:
+        return None
     if name.is_absolute():
         # `check_name` has seen that there is one.
         base = next(root for root in settings.inbox.allowed_roots if name.is_relative_to(root))
         return _at(base, name.relative_to(base), wish)
-    if wish.sha256 is not None:
+    if wish.place is not None:
         base = settings.outputs_dir if name.parts[0] == "outputs" else settings.inbox_dir
-        places = [(base, PurePosixPath(*name.parts[1:])), (settings.inbox_dir, PurePosixPath(name.name))]
+        places = [(base, PurePosixPath(*name.parts[1:]))]
+        if not wish.is_of_job:
+            places.append((settings.inbox_dir, PurePosixPath(name.name)))
     else:
         places = [(settings.inbox_dir, PurePosixPath(lane) / name), (settings.inbox_dir, name)]
+    if wish.is_asset and not wish.is_of_job:
+        # Logos and fonts are the house's; whoever drops a job may bring others.
+        places += [(settings.assets_dir, name), (presets.shipped_dir() / "assets", name)]
     for base, below in places:
         found = _at(base, below, wish)
         if found is not None:
             return found
+    if wish.is_of_job:
+        text = f"{names.shown(wish.name)}: {names.shown(str(name))} is not there any more"
+        raise JobError("missing-picture", text, "put it back, or name another picture, then resume this job")
     return None
 
 
@@ -64,13 +76,13 @@ def check_name(settings: Settings, wish: Wish) -> PurePosixPath:
     """Check how a picture is named, without looking for it.
 
     Raises:
-        JobError: `forbidden-path`.
+        JobError: `forbidden-path`, or `bad-value` for what begins with @.
     """
-    name = PurePosixPath(wish.name)
-    if "\0" in wish.name or ".." in name.parts or not name.name:
+    name = PurePosixPath(wish.name if wish.place is None else wish.place)
+    if "\0" in str(name) or ".." in name.parts or not name.name:
         raise _forbidden(wish, "a name beside the job file is accepted, without ..")
-    if wish.name.startswith("@"):
-        raise _forbidden(wish, "pictures of other jobs cannot be named; copy the picture into the inbox")
+    if wish.is_reference:
+        _check_reference(wish)
     if name.is_absolute() and not any(
         name.is_relative_to(root) and name != root for root in map(PurePosixPath, settings.inbox.allowed_roots)
     ):
@@ -78,9 +90,19 @@ def check_name(settings: Settings, wish: Wish) -> PurePosixPath:
             wish,
             "a name beside the job file is accepted, or a path below an allowed_roots folder of hotfolder.toml",
         )
-    if wish.sha256 is not None and (len(name.parts) == 1 or name.parts[0] not in {"outputs", "jobs_inbox"}):
+    if wish.place is not None and (len(name.parts) == 1 or name.parts[0] not in {"outputs", "jobs_inbox"}):
         raise _forbidden(wish, "a plan takes pictures from outputs/ and jobs_inbox/")
     return name
+
+
+def _check_reference(wish: Wish) -> None:
+    if not wish.is_picture:
+        raise _forbidden(wish, "another job has pictures only; name a file beside the job file")
+    if takes.parse(wish.name) is None:
+        found = f"{wish.role} = {names.shown(wish.name)!r} is not accepted"
+        raise JobError(
+            "bad-value", found, '"@mug" is, the active picture of job mug; or "@mug_take01/2", a certain one'
+        )
 
 
 def take(settings: Settings, found: Found, folder: Path, beside_them: Collection[str] = ()) -> Source:
@@ -94,26 +116,22 @@ def take(settings: Settings, found: Found, folder: Path, beside_them: Collection
         OSError: it cannot be read or written.
     """
     wish = found.wish
-    name = names.make_safe(PurePosixPath(wish.name).name)
-    target = folder / SOURCES / (f"{wish.role}_{name}" if name in beside_them else name)
+    name = names.make_safe(PurePosixPath(wish.name if wish.place is None else wish.place).name)
+    target = folder / SOURCES / _free_name(name, wish.role, beside_them)
     target.parent.mkdir(exist_ok=True)
     beside = target.with_name(f".{target.name}.tmp")
     try:
         sha256 = _copy(found, beside, settings.inbox.max_picture_mb)
         if wish.sha256 is not None and sha256 != wish.sha256:
-            raise JobError(
-                "changed-file",
-                f"{names.shown(wish.name)} is not the picture that the plan was made with",
-                "drop the job file instead",
-            )
-        width, height = check(beside, wish.name, settings.inbox.max_megapixels)
+            raise _changed(wish)
+        width, height = check(beside, wish.name, settings.inbox.max_megapixels) if wish.is_picture else (0, 0)
         beside.replace(target)
     except BaseException:
         durable.remove(beside)
         raise
     durable.sync_folder(target.parent)
     file = f"{folder.parent.name}/{folder.name}/{SOURCES}/{target.name}"
-    return Source(role=wish.role, name=wish.name, file=file, sha256=sha256, width=width, height=height)
+    return Source(role=wish.role, name=wish.name, file=file, sha256=sha256, width=width, height=height, via=wish.via)
 
 
 def take_trigger(settings: Settings, folder: Path, wish: Wish) -> Source:
@@ -141,28 +159,38 @@ def check(path: Path, name: str, max_megapixels: int) -> tuple[int, int]:
         return _decode(image, name).size
 
 
-def load(folder: Path, plan: Plan, *, force: bool = False) -> dict[str, Image.Image]:
-    """Load the sources of a job by role: upright, 8 bit, RGB; the mask L.
+def load(folder: Path, wanted: Mapping[str, Source], *, force: bool = False) -> dict[str, Image.Image]:
+    """Load sources of a job by role: upright, 8 bit, RGB; the mask L.
 
     Raises:
         JobError: `changed-file` where a copy is not what the plan was made with, unless `force`.
     """
     pictures = {}
-    for source in plan.sources:
-        path = folder / SOURCES / PurePosixPath(source.file).name
-        try:
-            changed = file_sha256(path) != source.sha256
-        except FileNotFoundError:
-            changed = True
-        if changed and not (force and path.exists()):
-            raise JobError(
-                "changed-file",
-                f"{SOURCES}/{path.name} is not the picture that was taken",
-                "put it back, or resume with force = true",
-            )
+    for role, source in wanted.items():
+        path = check_unchanged(folder, source, force=force)
         with _open(path, source.name) as image:
-            pictures[source.role] = _decode(image, source.name, mask=source.role == "mask")
+            pictures[role] = _decode(image, source.name, mask=role == "mask")
     return pictures
+
+
+def check_unchanged(folder: Path, source: Source, *, force: bool = False) -> Path:
+    """Return where the copy of a source lies, once it is sure that it is what the plan was made with.
+
+    Raises:
+        JobError: `changed-file`, unless `force` and there still is one.
+    """
+    path = folder / SOURCES / PurePosixPath(source.file).name
+    try:
+        changed = file_sha256(path) != source.sha256
+    except FileNotFoundError:
+        changed = True
+    if changed and not (force and path.exists()):
+        raise JobError(
+            "changed-file",
+            f"{SOURCES}/{path.name} is not the picture that was taken",
+            "put it back, or resume with force = true",
+        )
+    return path
 
 
 def upright(image: Image.Image, *, mask: bool = False) -> Image.Image:
@@ -182,6 +210,8 @@ def upright(image: Image.Image, *, mask: bool = False) -> Image.Image:
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
     """Scale what has more; in place, since a large picture fills the memory quickly."""
+    import numpy as np  # slow to load, and seldom needed
+
     top = 65535.0 if image.mode.startswith("I") else 1.0
     values = np.array(image, dtype=np.float32)
     np.nan_to_num(values, copy=False)
@@ -191,17 +221,28 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8))
 
 
-def check_sizes(pictures: Sequence[Source]) -> None:
-    """Check what pictures must share.
+def check_sizes(by_role: Mapping[str, Source]) -> None:
+    """Check what the pictures of an item must share.
 
     Raises:
         JobError: `bad-picture`: a mask has the size of its image.
     """
-    by_role = {source.role: source for source in pictures}
     image, mask = by_role.get("image"), by_role.get("mask")
     if image and mask and (image.width, image.height) != (mask.width, mask.height):
         found = f"{mask.width}x{mask.height} pixels, and {names.shown(image.name)} has {image.width}x{image.height}"
         raise _bad(mask.name, found, "a mask has the size of its image")
+
+
+def _free_name(name: str, role: str, taken: Collection[str]) -> str:
+    """Return a name in sources/ that no other file of the job has."""
+    if name not in taken:
+        return name
+    named = f"{role.replace('.', '-')}_{name}"
+    number = 1
+    while named in taken:
+        number += 1
+        named = f"{role.replace('.', '-')}-{number}_{name}"
+    return named
 
 
 def _at(base: Path, below: PurePosixPath, wish: Wish) -> Found | None:
@@ -279,6 +320,14 @@ def _broken(name: str, error: Exception) -> Exception:
         return error
     what = names.shown(str(error))[:_MAX_SHOWN] or type(error).__name__
     return _bad(name, f"it cannot be decoded to the end: {what}", "save it again, or copy it again")
+
+
+def _changed(wish: Wish) -> JobError:
+    if wish.is_of_job:
+        found = f"{names.shown(wish.name)}: {names.shown(str(wish.place))} was changed after it was finished"
+        return JobError("changed-file", found, "put it back, or copy the picture into the inbox and name it there")
+    found = f"{names.shown(wish.name)} is not the picture that the plan was made with"
+    return JobError("changed-file", found, "drop the job file instead")
 
 
 def _forbidden(wish: Wish, hint: str) -> JobError:

@@ -1,289 +1,97 @@
-"""A job's folder on disk: admit, journal, status, recover. The only writer of job state.
+"""A job's folder on disk: journal, status, recover. The only writer of job state; `admission` makes new ones."""
 
-Admission, in this order, so that a crash at any point loses nothing and doubles nothing: the folder is built whole
-under a hidden name and flushed; a live marker is set; the folder gets its name; the source loses its name; the journal
-says `admitted`; the source is removed. It keeps a name of its job's own until then, so that whatever lies under its
-old name by then is a new drop, be it the same to the byte.
-"""
-
-import errno
-import hashlib
-import os
-import shutil
-import stat
-import threading
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from hotfolder import durable, journal, names, status
-from hotfolder.claim import Seen, claim, claim_again, is_seen
-from hotfolder.clock import Clock, Moment
+from hotfolder.admission import Admission, Drop, Fill
+from hotfolder.clock import Clock
+from hotfolder.engine import StopReason
 from hotfolder.errors import JobError, Problem
-from hotfolder.foreign import file_sha256
-from hotfolder.job import JOB_FILE, PLAN_FILE, SOURCES, Job, identity_of, load, remake_journal
-from hotfolder.journal import Event, Failure, Ledger, Origin, Output, State, StopReason
-from hotfolder.markers import Markers
+from hotfolder.job import PLAN_FILE, SOURCES, Job, ReadCells, identity_of, load, remake_journal
+from hotfolder.journal import Event, Failure, Kept, Ledger, Output, State
 from hotfolder.plan import Plan, digest
+from hotfolder.plans import Plans
 from hotfolder.settings import Settings
+from hotfolder.stagekeys import Generating
+from hotfolder.table import Progressed, Table
 
 #: Ends that `.resume` can leave.
 RESUMABLE: Final = frozenset({State.FAILED, State.CANCELLED, State.PARTIAL})
-#: Plans that are kept in memory; there may be thousands of jobs in the line.
-_MAX_PLANS: Final = 64
-#: A folder that is being built has a dot before its name, and this behind.
-_NEW: Final = ".new"
+#: The status of a job with more candidates left than this is written at most so often while it runs.
+_LARGE: Final = 50
+_SHOW_EVERY_S: Final = 0.5
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drop:
-    """Something that is to become a job."""
-
-    name: str
-    #: The text of the job, byte for byte.
-    data: bytes
-    #: What lies in the inbox and goes once the job stands; None for a schedule's firing.
-    seen: Seen | None
-    #: Relative to the inbox: where it lay, and its lane ("" is the inbox itself).
-    file: str
-    lane: str = ""
-    via: str = "dropped"
-    scheduled_for: Moment | None = None
-    #: A picture that is the trigger: copied into the job, then taken away.
-    picture: Path | None = None
-
-
-class _Plans:
-    """The plans that were used last, by folder and hash. Used by several threads."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Path, str | None], Plan] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[Path, str | None]) -> Plan | None:
-        """Return a plan that is known, which keeps it known."""
-        with self._lock:
-            plan = self._known.pop(key, None)
-            if plan is not None:
-                self._known[key] = plan
-            return plan
-
-    def add(self, key: tuple[Path, str | None], plan: Plan) -> None:
-        """Know a plan, instead of the one that was not used for longest."""
-        with self._lock:
-            self._known[key] = plan
-            if len(self._known) > _MAX_PLANS:
-                del self._known[next(iter(self._known))]
 
 
 class Spool:
     """The jobs of one workspace that are live, and their folders."""
 
-    def __init__(self, settings: Settings, clock: Clock, run_id: str, mode: str = "queued") -> None:
-        """Args: run_id: of this process. mode: "queued" or "direct"."""
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        run_id: str,
+        mode: str = "queued",
+        read_cells: ReadCells = lambda _folder: (),
+    ) -> None:
+        """Open the workspace's jobs.
+
+        Args:
+            run_id: of this process.
+            mode: "queued" or "direct".
+            read_cells: what the pictures in work/ of a job say of their cells, for a journal that was lost.
+        """
+        self._read_cells = read_cells
         self.settings = settings
         self.clock = clock
         self.run_id = run_id
         self.mode = mode
         self.live: dict[str, Job] = {}
         self._outputs = settings.outputs_dir
-        self._open()
-        self._plans = _Plans()
-        self._takes: dict[str, int] = {}
-        #: Jobs whose source could not be taken away, live or ended.
-        self._pending: dict[str, Job] = {}
+        self._plans = Plans()
+        self._admission = Admission(settings, clock, mode, self.live, self._write)
         #: Jobs whose end or status the disk did not take.
         self._behind: dict[str, Job] = {}
-        #: File below the inbox -> what was said about why it is no job yet.
-        self._not_admitted: dict[str, str] = {}
-        self._seq = 0
+        #: Jobs whose counts changed since their status was written.
+        self.unshown: set[str] = set()
         self._first = 0
-        self._lock = threading.RLock()
+        self._lock = self._admission.lock
 
-    def _open(self) -> None:
-        """Look which outputs/ is there: all that follows speaks of this one."""
-        #: (st_dev, st_ino): what is missing from another folder is not gone.
-        self._identity = identity_of(self._outputs.stat())
-        self._markers = Markers(self.settings.cache_dir, self._outputs, self._identity)
-
-    # --- admission ---
+    # --- new takes ---
 
     def admit(self, drops: Sequence[Drop]) -> list[Job]:
-        """Make a job of each drop; drops that come together share their flushes.
+        """Make a job of each drop; see `admission`."""
+        return self._admission.admit(drops)
 
-        A drop that cannot be built (a full disk, a picture that went away) stays in the inbox and is logged; it is met
-        again at the next scan.
-        """
-        jobs = self._name(list(self._build_each(drops)))
-        try:
-            if jobs:
-                durable.sync_folder(self._outputs)
-        except OSError as error:
-            # They stand, but perhaps not for good: until they do, the sources stay.
-            _log.warning("not_flushed", folder=str(self._outputs), error=str(error))
-            self._pending |= {job.name: job for job in jobs}
-        else:
-            self._take_away(jobs)
-        return jobs
-
-    def _build_each(self, drops: Sequence[Drop]) -> Iterator[Job]:
-        for drop in drops:
-            try:
-                yield self._build(drop)
-                self._not_admitted.pop(drop.file, None)
-            except Exception as error:  # noqa: BLE001 - one drop's bug must not keep the others out
-                self._warn_not_admitted(drop.file, error)
-                if isinstance(error, OSError) and error.errno in durable.NO_ROOM:
-                    return
-
-    def _warn_not_admitted(self, file: str, error: Exception) -> None:
-        """Say it once: what is not admitted is met again at every scan."""
-        if self._not_admitted.get(file) != str(error):
-            bug = None if isinstance(error, OSError) else error
-            _log.warning("not_admitted", file=names.shown(file), error=names.shown(str(error)), exc_info=bug)
-        self._not_admitted[file] = str(error)
-
-    def _build(self, drop: Drop) -> Job:
-        """Build `.mug_take01.new/`: the text, the first line of the journal, a status."""
-        take = self._next_take(drop.name)
-        folder = self._outputs / names.take_folder(drop.name, take)
-        hidden = _new(folder)
-        try:
-            hidden.mkdir()
-            sha256 = self._copy_trigger(drop, hidden) if drop.picture else digest(drop.data)
-            with self._lock:
-                self._seq += 1
-                seq = self._seq
-            origin = Origin(
-                file=drop.file,
-                size=drop.seen.size if drop.seen else len(drop.data),
-                mtime_ns=drop.seen.mtime_ns if drop.seen else 0,
-                sha256=sha256,
-                via=drop.via,
-                lane=drop.lane,
-                scheduled_for=str(drop.scheduled_for) if drop.scheduled_for else None,
-            )
-            first = journal.opening(self.clock.now(), seq=seq, mode=self.mode, origin=origin)
-            ledger = Ledger()
-            ledger.apply(first)
-            durable.create(hidden / JOB_FILE, drop.data)
-            durable.create(hidden / journal.FILE_NAME, journal.encode(first))
-            # Not flushed: a view, written again at every start.
-            durable.create(hidden / status.FILE_NAME, status.job_status(folder.name, ledger, None), sync=False)
-            durable.sync_folder(hidden)
-            identity = identity_of(hidden.lstat())
-        except BaseException:
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
-        self._takes[drop.name] = take
-        return Job(folder=folder, stem=drop.name, take=take, ledger=ledger, identity=identity, seen=drop.seen)
-
-    def _copy_trigger(self, drop: Drop, hidden: Path) -> str:
-        """Copy the picture that is the trigger; return its sha256.
+    def branch(self, before: Path, plan: Plan, fill: Fill, *, force: bool) -> Job:
+        """Make the next take of an ended job, which goes on from a part of what that one has made.
 
         Raises:
-            OSError: it is not the one that was seen any more; the next scan looks at it anew.
+            OSError: it cannot be built; nothing of it stays.
         """
-        assert drop.picture is not None  # noqa: S101 - the caller's condition, for the type checker
-        sources = hidden / SOURCES
-        sources.mkdir()
-        name = names.make_safe(drop.picture.name)
-        hasher = hashlib.sha256()
-        descriptor = os.open(drop.picture, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as given, (sources / name).open("wb") as copy:
-            while block := given.read(1 << 20):
-                hasher.update(block)
-                copy.write(block)
-            copy.flush()
-            os.fsync(copy.fileno())
-            if drop.seen is not None and not is_seen(os.fstat(descriptor), drop.seen):
-                raise BlockingIOError(errno.EAGAIN, "written to while it was copied", str(drop.picture))
-        durable.sync_folder(sources)
-        return hasher.hexdigest()
+        job, plan = self._admission.branch(before, plan, fill, force=force)
+        self._plans.add(job.folder, job.ledger.plan_sha256 or "", plan)
+        self._lay_out(job, plan)
+        return job
 
-    def _name(self, built: Sequence[Job]) -> list[Job]:
-        """Mark the jobs as live and give their folders their names; from then on they stand."""
-        jobs = []
-        try:
-            if built:
-                self._markers.set(job.name for job in built)
-        except OSError as error:
-            for job in built:
-                self._unbuild(job, error)
-            return []
-        for job in built:
-            try:
-                _new(job.folder).rename(job.folder)
-            except OSError as error:
-                self._unbuild(job, error)
-                continue
-            with self._lock:
-                self.live[job.name] = job
-            jobs.append(job)
-        return jobs
+    def retry_pending(self) -> None:
+        """Try again to take away the sources that could not be."""
+        self._admission.retry_pending()
 
-    def _unbuild(self, job: Job, error: OSError) -> None:
-        """Its folder cannot get its name: the drop stays where it is."""
-        assert job.ledger.origin is not None  # noqa: S101 - the first line of every journal has it
-        self._warn_not_admitted(job.ledger.origin.file, error)
-        shutil.rmtree(_new(job.folder), ignore_errors=True)
-        with suppress(OSError):
-            self._markers.remove(job.name)
+    def pending_sources(self) -> Mapping[str, Job]:
+        """Return the sources that lie in the inbox though their job is admitted, by path below the inbox."""
+        return self._admission.pending_sources()
 
-    def _take_away(self, jobs: Sequence[Job]) -> None:
-        """Remove the sources from the inbox; one that we may not remove leaves its job `pending`."""
-        claimed, folders = [], set()
-        for job in jobs:
-            if job.seen is None:
-                claimed.append(job)
-            elif claim(job.seen, _claimed(job.seen.path, job)):
-                claimed.append(job)
-                folders.add(job.seen.path.parent)
-            else:
-                self._pending[job.name] = job
-        for folder in folders:
-            with suppress(OSError):
-                durable.sync_folder(folder)
-        for job in claimed:
-            self._admitted(job)
-
-    def _admitted(self, job: Job) -> None:
-        """The source has lost its name: note that, then remove it."""
-        try:
-            # No flush: should it be lost, the next start finds the job pending and its source gone.
-            self._write(job, journal.line(Event.ADMITTED, self.clock.now()), sync=False, show=False)
-            if job.seen is not None:
-                durable.remove(_claimed(job.seen.path, job))
-        except OSError as error:
-            _log.warning("source_not_removed", job=job.name, error=names.shown(str(error)))
-        if not job.ledger.admitted and not job.gone:
-            self._pending[job.name] = job
-            return
-        self._pending.pop(job.name, None)
-        with self._lock:
-            if job.name not in self.live:
-                self._markers.remove(job.name)
-
-    def _next_take(self, stem: str) -> int:
-        """Return one more than the highest take that stands, or is being built."""
-        highest = self._takes.get(stem, 0)
-        if highest and not self._is_taken(stem, highest):
-            found = (names.split_take(entry) for entry in os.listdir(self._outputs))
-            highest = max((take for name, take in filter(None, found) if name == stem), default=0)
-        while self._is_taken(stem, highest + 1):
-            highest += 1
-        return highest + 1
-
-    def _is_taken(self, stem: str, take: int) -> bool:
-        folder = self._outputs / names.take_folder(stem, take)
-        return os.path.lexists(folder) or _new(folder).exists()
+    def newest(self, stem: str) -> Iterator[str]:
+        """Return the names of the takes that stand, newest first."""
+        return self._admission.newest(stem)
 
     # --- what happens to a job, each said by one line of its journal ---
 
@@ -296,7 +104,7 @@ class Spool:
             durable.write(job.folder / PLAN_FILE, data)
             durable.sync_folder(job.folder)
             sha256 = digest(data)
-            self._plans.add((job.folder, sha256), plan)
+            self._plans.add(job.folder, sha256, plan)
             self._write(job, journal.line(Event.PLANNED, self.clock.now(), sha256=sha256, notices=list(plan.notices)))
             self._lay_out(job, plan)
 
@@ -312,14 +120,64 @@ class Spool:
             if job.ledger.state is State.QUEUED:
                 self._write(job, journal.line(Event.STARTED, self.clock.now(), run_id=self.run_id))
 
-    def done(self, job: Job, output: Output, *, last: bool = False) -> None:
-        """A candidate's picture is on disk. With `last` the job ends at once: both lines share a flush and a status."""
-        line = journal.line(Event.DONE, self.clock.now(), output=asdict(output))
-        self._write(job, line, sync=not last, show=not last)
+    def replanned(self, job: Job, plan: Plan) -> None:
+        """Some keys were changed for what is still to be made: plan_02.toml and so on.
 
-    def failed(self, job: Job, failure: Failure) -> None:
-        """A candidate cannot be finished; the others go on."""
-        self._write(job, journal.line(Event.FAILED, self.clock.now(), error=asdict(failure)))
+        Raises:
+            OSError: it was not written; the plan before holds.
+        """
+        data, number = plan.dump(), 2
+        while (job.folder / f"plan_{number:02d}.toml").exists():
+            number += 1
+        file = f"plan_{number:02d}.toml"
+        with job.lock:
+            durable.write(job.folder / file, data)
+            durable.sync_folder(job.folder)
+            sha256 = digest(data)
+            self._plans.add(job.folder, sha256, plan)
+            text = f"from here on {file} holds"
+            self._write(job, journal.line(Event.PLANNED, self.clock.now(), sha256=sha256, file=file, notices=[text]))
+
+    def passed(self, job: Job, line: Mapping[str, Any]) -> Kept:
+        """A cell is done: its pictures are on disk, and `line` says so; see `checkpoint`."""
+        with job.lock:
+            self._write(job, line, show=False)
+            self._show_soon(job)
+            return job.ledger.cells[line["candidate"]][line["stage"]]
+
+    def chose(self, job: Job, stage: int, item: int, kept: Sequence[int], scores: Mapping[str, float]) -> None:
+        """A stage chose which candidates of an item go on, the best first."""
+        chosen = [[stage, item, list(kept)]]
+        self._write(job, journal.line(Event.CHOSEN, self.clock.now(), chosen=chosen, scores=dict(scores)))
+
+    def in_review(self, job: Job) -> None:
+        """All that is left to do waits for a person to pick."""
+        with job.lock:
+            if job.ledger.state is not State.REVIEW and not job.ledger.ended:
+                self._write(job, journal.line(Event.REVIEW, self.clock.now()), sync_status=True)
+
+    def picked(self, job: Job, chosen: Sequence[tuple[int, int, Sequence[int]]], *, force: bool) -> None:
+        """A person picked: (stage, item, candidates) each."""
+        rows = [[stage, item, list(kept)] for stage, item, kept in chosen]
+        with job.lock:
+            self._write(job, journal.line(Event.PICKED, self.clock.now(), chosen=rows, force=force))
+
+    def retried(self, job: Job, failure: Failure, tries: int) -> None:
+        """A cell failed for a reason that may pass: it was tried so often."""
+        self._write(job, journal.line(Event.RETRY, self.clock.now(), error=asdict(failure), tries=tries))
+
+    def done(self, job: Job, outputs: Sequence[Output], *, last: bool = False) -> None:
+        """A candidate's pictures are on disk. With `last` the job ends at once, and both lines share a flush."""
+        line = journal.line(Event.DONE, self.clock.now(), outputs=[asdict(output) for output in outputs])
+        self._write(job, line, sync=not last, show=False)
+        if not last:
+            self._show_soon(job)
+
+    def failed(self, job: Job, *failures: Failure) -> None:
+        """Candidates cannot be finished; the others go on."""
+        lines = [journal.line(Event.FAILED, self.clock.now(), error=asdict(failure)) for failure in failures]
+        if lines:
+            self._write(job, *lines)
 
     def died(self, job: Job, candidate: int, run_id: str, evidence: str | None) -> None:
         """A process died while it made this candidate."""
@@ -412,12 +270,17 @@ class Spool:
             if self.live.get(job.name) is not job:
                 return
             del self.live[job.name]
-            if job.name not in self._pending:
-                with suppress(OSError):
-                    self._markers.remove(job.name)
+            self._admission.forget(job)
 
-    def reopen(self, name: str, *, force: bool) -> Job | None:
-        """Take up an ended job again; None where there is nothing to go on with."""
+    def reopen(self, name: str, *, force: bool, change: Callable[[Plan], Plan] | None = None) -> Job | None:
+        """Take up an ended job again; None where there is nothing to go on with.
+
+        Args:
+            change: what is to be otherwise in the plan of what is still to be made.
+
+        Raises:
+            JobError: the plan cannot be changed like that.
+        """
         split = names.split_take(name)
         if split is None:
             return None
@@ -426,30 +289,30 @@ class Spool:
             if before is not None and not before.ledger.ended:
                 return None
             job = self._load_or_none(name)
-            if job is None or job.ledger.state not in RESUMABLE:
+            # One that is not live has stopped, whatever the last line of its journal says.
+            if job is None or job.ledger.state in {State.COMPLETED, State.REJECTED}:
                 return None
-            try:
-                plan = self._plan(job, force=force or job.ledger.force) if job.ledger.plan_sha256 else None
-            except JobError as error:
-                self.notice(job, f"resume: {error.message}")
-                return None
-            self._markers.set([name])
+            plan = self._plans.of(job) if job.ledger.plan_sha256 else None
+            changed = change(plan) if change is not None and plan is not None else None
+            self._admission.markers.set([name])
             # From here on whoever still lets go of the job that ended finds that it is another one's.
             self.live[name] = job
-        with self._lock:
-            self._seq += 1
-            seq = self._seq
+        seq = self._admission.next_seq()
         self._write(job, journal.line(Event.RESUMED, self.clock.now(), force=force, seq=seq))
+        if changed is not None:
+            self.replanned(job, changed)
         if plan is not None:
-            self._lay_out(job, plan)
+            self._lay_out(job, changed or plan)
         return job
 
-    def newest(self, stem: str) -> Iterator[str]:
-        """Return the names of the takes that stand, newest first."""
-        for take in range(self._takes.get(stem, 0), 0, -1):
-            folder = names.take_folder(stem, take)
-            if (self._outputs / folder).is_dir():
-                yield folder
+    def load_ended(self, name: str) -> Job | None:
+        """Read a job that has ended; None where it has not, or cannot be read."""
+        job = self.live.get(name)
+        return None if job is not None and not job.ledger.ended else self._load_or_none(name)
+
+    def lay_out_again(self, job: Job, plan: Plan) -> None:
+        """Make the table of a job anew, whose plan was changed while nothing of it is under way."""
+        self._lay_out(job, plan)
 
     def ledger_of(self, name: str) -> Ledger | None:
         """Read the journal of any job, live or ended; None where there is none."""
@@ -459,7 +322,8 @@ class Spool:
         try:
             return journal.read(self._outputs / name)
         except OSError:
-            return None
+            job = self._load_or_none(name)
+            return None if job is None else job.ledger
 
     def answer(self, name: str, text: str) -> None:
         """Put a notice on any job, live or ended."""
@@ -473,29 +337,13 @@ class Spool:
         Raises:
             JobError: `changed-file`: plan.toml is not as it was written.
         """
-        return self._plan(job, force=job.ledger.force)
+        return self._plans.of(job)
 
     def plan_if_any(self, job: Job) -> Plan | None:
         """Return the plan of a job, for what only shows it; None where it has none that can be read."""
         with suppress(JobError, OSError):
             return self.plan(job) if job.ledger.plan_sha256 else None
         return None
-
-    def _plan(self, job: Job, *, force: bool) -> Plan:
-        key = (job.folder, job.ledger.plan_sha256)
-        known = self._plans.get(key)
-        if known is not None:
-            return known
-        hint = "put it back as it was, or drop job.toml again"
-        try:
-            data = (job.folder / PLAN_FILE).read_bytes()
-            if digest(data) != job.ledger.plan_sha256 and not force:
-                raise JobError("changed-file", f"{PLAN_FILE} is not the one that was written", hint)
-            plan = Plan.load(data)
-        except (FileNotFoundError, ValueError) as error:
-            raise JobError("changed-file", f"{PLAN_FILE} cannot be read any more", hint) from error
-        self._plans.add(key, plan)
-        return plan
 
     def show(self, job: Job, *, sync: bool = False) -> None:
         """Write the job's status file from what is known now.
@@ -506,7 +354,9 @@ class Spool:
         with job.lock:
             if job.gone:
                 return
-            data = status.job_status(job.name, job.ledger, self.plan_if_any(job), job.progress)
+            job.shown_at = self.clock.monotonic()
+            self.unshown.discard(job.name)
+            data = status.job_status(job.name, job.ledger, self.plan_if_any(job), job.table, job.progress)
             try:
                 status.write(job.folder, data, sync=sync)
                 job.stale = False
@@ -525,17 +375,14 @@ class Spool:
 
         Costs what is live; only where the markers themselves are missing is all of outputs/ read.
         """
-        self._open()
-        for entry in os.scandir(self._outputs):
-            if entry.name.startswith(".") and entry.name.endswith(_NEW) and names.split_take(entry.name[: -len(_NEW)]):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            elif (split := names.split_take(entry.name)) is not None and entry.is_dir(follow_symlinks=False):
-                self._takes[split[0]] = max(split[1], self._takes.get(split[0], 0))
-        jobs = [job for name in self._markers.names() if (job := self._load_live(name))]
+        self._admission.open()
+        self._admission.look_around()
+        jobs = [job for name in self._admission.markers.names() if (job := self._load_live(name))]
         jobs.sort(key=lambda job: job.ledger.seq)
         with self._lock:
-            self.live = {job.name: job for job in jobs}
-            self._seq = max((job.ledger.seq for job in jobs), default=0)
+            self.live.clear()
+            self.live.update((job.name, job) for job in jobs)
+            self._admission.last_seq = max((job.ledger.seq for job in jobs), default=0)
             self._first = max((job.ledger.first for job in jobs), default=0)
         for job in jobs:
             self._settle(job)
@@ -543,9 +390,9 @@ class Spool:
 
     def _load_live(self, name: str) -> Job | None:
         try:
-            return load(self._outputs / name, self.clock.now(), self.mode)
+            return load(self._outputs / name, self.clock.now(), self.mode, self._read_cells)
         except (FileNotFoundError, NotADirectoryError):
-            self._markers.remove(name)
+            self._admission.markers.remove(name)
         except OSError as error:
             # Perhaps it can be read the next time: the marker stays.
             _log.warning("job_unreadable", job=names.shown(name), error=names.shown(str(error)))
@@ -553,7 +400,7 @@ class Spool:
 
     def _load_or_none(self, name: str) -> Job | None:
         try:
-            return load(self._outputs / name, self.clock.now(), self.mode)
+            return load(self._outputs / name, self.clock.now(), self.mode, self._read_cells)
         except OSError as error:
             _log.warning("job_unreadable", job=names.shown(name), error=names.shown(str(error)))
             return None
@@ -566,7 +413,7 @@ class Spool:
         try:
             for left in (*job.folder.glob(".*.tmp"), *(job.folder / SOURCES).glob(".*.tmp")):
                 durable.remove(left)
-            self._find_source(job)
+            self._admission.find_source(job)
         except OSError as error:
             _log.warning("not_tidied", job=job.name, error=names.shown(str(error)))
         if job.ledger.state is State.RUNNING:
@@ -579,98 +426,82 @@ class Spool:
             except (JobError, OSError) as error:
                 code, hint = (error.code, error.hint) if isinstance(error, JobError) else ("cannot-write", "")
                 self.ended(job, State.FAILED, Failure(code=code, message=str(error), hint=hint))
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                # One job's damage is no reason not to serve the others.
+                _log.exception("not_laid_out", job=job.name)
+                message = f"{job.ledger.plan_file} and journal do not fit: {type(error).__name__}: {error}"
+                self.ended(job, State.FAILED, Failure(code="internal", message=names.shown(message)))
         with suppress(OSError):
             self.show(job, sync=job.ledger.ended)
-
-    def _find_source(self, job: Job) -> None:
-        """Look for what made a job under its own name and the one it has while it is taken away; compared to the byte.
-
-        A job that is not `pending` has nothing under its own name any more: what lies there is a new drop.
-        """
-        origin = job.ledger.origin
-        if origin is None or origin.scheduled_for is not None:
-            if not job.ledger.admitted:
-                self._admitted(job)
-            return
-        path = self.settings.inbox_dir / origin.file
-        claimed = _claimed(path, job)
-        if job.ledger.admitted:
-            durable.remove(claimed)
-            return
-        where = claimed if os.path.lexists(claimed) else path
-        inode = 0
-        with suppress(FileNotFoundError, NotADirectoryError):
-            found = where.lstat()
-            same = stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (origin.size, origin.mtime_ns)
-            if same and file_sha256(where) == origin.sha256:
-                inode = found.st_ino
-        job.seen = Seen(path=path, size=origin.size, mtime_ns=origin.mtime_ns, inode=inode)
-        self._finish_admission(job)
-
-    def _finish_admission(self, job: Job) -> None:
-        """Take the source of a `pending` job away, if it still is what it was."""
-        try:
-            if job.seen is not None and not claim_again(job.seen, _claimed(job.seen.path, job)):
-                self._pending[job.name] = job
-                return
-        except OSError as error:
-            if job.name not in self._pending:
-                _log.warning("source_not_removed", job=job.name, error=names.shown(str(error)))
-            self._pending[job.name] = job
-            return
-        self._admitted(job)
-
-    def retry_pending(self) -> None:
-        """Try again to take away the sources that could not be."""
-        pending = list(self._pending.values())
-        try:
-            if pending:
-                durable.sync_folder(self._outputs)
-        except OSError:
-            return
-        for job in pending:
-            self._finish_admission(job)
-
-    def pending_sources(self) -> Mapping[str, Job]:
-        """Return the sources that lie in the inbox though their job is admitted, by path below the inbox."""
-        return {job.ledger.origin.file: job for job in list(self._pending.values()) if job.ledger.origin}
 
     # --- writing ---
 
     def _lay_out(self, job: Job, plan: Plan) -> None:
-        """Make the table of the job: which candidates are still to be made."""
-        job.model_key, job.priority = plan.model.key, plan.priority
-        job.weight = plan.generate.steps * plan.generate.width * plan.generate.height / 1e6
-        ledger = job.ledger
-        job.todo = deque(
-            number
-            for number in range(1, plan.candidates + 1)
-            if number not in ledger.done and number not in ledger.failed
+        """Make the table of the job: which of its cells are still to be run."""
+        job.priority = plan.priority
+        item, ledger = plan.item(1), job.ledger
+        first = next(
+            (stage for stage in range(1, len(plan.stages) + 1) if isinstance(item.keys(stage), Generating)), None
+        )
+        if first is not None:
+            told = item.generation(first)
+            job.model_key = item.model_key(first)
+            job.weight = told.steps * (told.width or 1024) * (told.height or 1024) / 1e6
+        self._fail_what_misses_a_picture(job, plan)
+        job.table = Table(
+            plan,
+            Progressed(cells=ledger.cells, done=ledger.done, failed=ledger.failed.keys() - {0}, chosen=ledger.chosen),
         )
 
+    def _fail_what_misses_a_picture(self, job: Job, plan: Plan) -> None:
+        """Fail the candidates of items whose picture is bad or did not come."""
+        if not plan.missing:
+            return
+        failures = [
+            Failure(code=one.code, message=one.message, hint=one.hint, candidate=candidate, item=item)
+            for item in range(1, plan.items + 1)
+            if (one := plan.item(item).missing()) is not None
+            for candidate in plan.candidates_of(item)
+            if candidate not in job.ledger.failed
+        ]
+        self.failed(job, *failures)
+
     def _write(
-        self, job: Job, line: Mapping[str, Any], *, sync: bool = True, show: bool = True, sync_status: bool = False
+        self, job: Job, *lines: Mapping[str, Any], sync: bool = True, show: bool = True, sync_status: bool = False
     ) -> None:
-        """Write a line, take it in, and show what it changes.
+        """Write lines, take them in, and show what they change.
 
         Raises:
-            OSError: the line could not be written: what it says has not happened.
+            OSError: they could not be written: what they say has not happened.
         """
         with job.lock:
             if job.gone:
                 return
             try:
-                journal.append(job.folder, line, sync=sync)
+                at = journal.append(job.folder, *lines, sync=sync)
             except FileNotFoundError:
                 if not self.check_folder(job):
                     return
-                remake_journal(job.folder, self.clock.now(), self.mode)
-                journal.append(job.folder, line, sync=sync)
-            job.ledger.apply(line)
+                remake_journal(job.folder, self.clock.now(), self.mode, list(self._read_cells(job.folder)))
+                # Its lines begin elsewhere now.
+                job.ledger.cells = journal.read(job.folder).cells
+                at = journal.append(job.folder, *lines, sync=sync)
+            for line in lines:
+                job.ledger.apply(line, at)
+                at += len(journal.encode(line))
             if show:
-                # The line stands; its status is written again by `catch_up`.
+                # The lines stand; its status is written again by `catch_up`.
                 with suppress(OSError):
                     self.show(job, sync=sync_status)
+
+    def _show_soon(self, job: Job) -> None:
+        """Write the status of a job whose counts changed: at once, but for a large job not at every cell."""
+        now = self.clock.monotonic()
+        if job.table is None or job.table.open < _LARGE or now - job.shown_at >= _SHOW_EVERY_S:
+            with suppress(OSError):
+                self.show(job)
+        else:
+            self.unshown.add(job.name)
 
     def _lost(self, job: Job) -> None:
         """Its folder was deleted or moved away: that cancels it."""
@@ -699,16 +530,6 @@ class Spool:
     def outputs_stand(self) -> bool:
         """Whether outputs/ still is the folder that was recovered from."""
         try:
-            return identity_of(self._outputs.stat()) == self._identity
+            return identity_of(self._outputs.stat()) == self._admission.identity
         except OSError:
             return False
-
-
-def _new(folder: Path) -> Path:
-    """Return where the folder of a job is built."""
-    return folder.with_name(f".{folder.name}{_NEW}")
-
-
-def _claimed(path: Path, job: Job) -> Path:
-    """Return where the source of a job lies between losing its name and being gone."""
-    return path.with_name(f".hotfolder-{job.name}.taking")

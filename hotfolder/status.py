@@ -10,6 +10,7 @@ from hotfolder import durable, names, tomltext
 from hotfolder.clock import Moment
 from hotfolder.journal import Failure, Ledger, State
 from hotfolder.plan import Plan
+from hotfolder.table import Table
 
 SCHEMA: Final = 1
 FILE_NAME: Final = "status.toml"
@@ -35,43 +36,58 @@ class Progress:
     seconds_left: float | None = None
 
 
-def job_status(name: str, ledger: Ledger, plan: Plan | None, progress: Progress | None = None) -> bytes:
+def job_status(
+    name: str, ledger: Ledger, plan: Plan | None, table: Table | None = None, progress: Progress | None = None
+) -> bytes:
     """Return a job's status.toml."""
-    table: dict[str, Any] = {"schema": SCHEMA, "job": name, "state": ledger.state.value}
-    table |= _origin(ledger)
+    shown: dict[str, Any] = {"schema": SCHEMA, "job": name, "state": ledger.state.value}
+    shown |= _origin(ledger)
     for key, moment in (
         ("queued_at", ledger.queued_at),
         ("started_at", ledger.started_at),
         ("finished_at", ledger.finished_at),
     ):
         if moment is not None:
-            table[key] = moment
-    table["attempt"] = ledger.attempt
+            shown[key] = moment
+    shown["attempt"] = ledger.attempt
     if plan is not None:
-        table |= {"preset": plan.preset, "items": plan.items, "candidates": plan.candidates}
-        table |= {key: value for key, value in (("title", plan.title), ("project", plan.project)) if value is not None}
-    table |= {"done": len(ledger.done), "failed": len([key for key in ledger.failed if key])}
+        shown |= {
+            key: value for key, value in (("pipeline", plan.pipeline), ("preset", plan.preset)) if value is not None
+        }
+        shown |= {"items": plan.items, "candidates": plan.candidates}
+        shown |= {"seed": plan.seed, "seed_from": plan.seed_from}
+        if plan.prompt_from is not None:
+            shown["prompt_from"] = plan.prompt_from
+        shown |= {key: value for key, value in (("title", plan.title), ("project", plan.project)) if value is not None}
+    shown |= {"done": len(ledger.done), "failed": len([key for key in ledger.failed if key])}
+    left_out = _left_out(ledger, plan)
+    if left_out:
+        shown["left_out"] = left_out
+    if ledger.retries:
+        shown["retries"] = ledger.retries
     if ledger.plan_sha256:
-        table["plan_sha256"] = ledger.plan_sha256
+        shown["plan_sha256"] = ledger.plan_sha256
     if ledger.waiting_for:
-        table["waiting_for"] = list(ledger.waiting_for)
+        shown["waiting_for"] = list(ledger.waiting_for)
     if ledger.held:
-        table["held_by"] = ledger.held
+        shown["held_by"] = ledger.held
     if progress is not None and ledger.state is State.RUNNING:
-        table["progress"] = {key: value for key, value in vars(progress).items() if value is not None}
+        shown["progress"] = {key: value for key, value in vars(progress).items() if value is not None}
     if ledger.error is not None:
-        table["error"] = _error(ledger.error)
+        shown["error"] = _error(ledger.error)
     if plan is not None and plan.meta:
-        table["meta"] = plan.meta
+        shown["meta"] = plan.meta
     if plan is not None:
-        table["stages"] = _stages(plan, ledger)
+        shown["stages"] = _stages(plan, ledger)
     if ledger.problems:
-        table["problems"] = [{key: _plain(value) for key, value in problem.items()} for problem in ledger.problems]
+        shown["problems"] = [{key: _plain(value) for key, value in problem.items()} for problem in ledger.problems]
     if ledger.notices:
-        table["notices"] = [{"text": _plain(text)} for text in dict.fromkeys(ledger.notices)]
+        shown["notices"] = [{"text": _plain(text)} for text in dict.fromkeys(ledger.notices)]
     if ledger.ended:
-        table |= _results(ledger)
-    return tomltext.dump(table)
+        shown |= _results(ledger)
+    elif ledger.state is State.REVIEW and plan is not None and table is not None:
+        shown |= _to_pick(ledger, plan, table)
+    return tomltext.dump(shown)
 
 
 def write(folder: Path, data: bytes, *, sync: bool) -> None:
@@ -92,8 +108,7 @@ def read_state(folder: Path) -> State | None:
 def _origin(ledger: Ledger) -> dict[str, Any]:
     table: dict[str, Any] = {"mode": ledger.mode}
     if ledger.origin is not None:
-        # A picture is a job only in a lane that says so.
-        table["source"] = "lane" if ledger.origin.via == "picture" else ledger.origin.via
+        table["source"] = ledger.source
         if ledger.origin.lane:
             table["lane"] = names.shown(ledger.origin.lane)
         if ledger.origin.scheduled_for:
@@ -112,43 +127,113 @@ def _plain(value: object) -> object:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
+def _left_out(ledger: Ledger, plan: Plan | None) -> int:
+    """Return how many candidates were not chosen."""
+    if plan is None or not ledger.chosen:
+        return 0
+    out: set[int] = set()
+    for (stage, item), kept in ledger.chosen.items():
+        if not 1 <= item <= plan.items:
+            continue
+        out |= {number for number in plan.candidates_of(item) if plan.row_of(number).begins < stage} - set(kept)
+    if any(row.parent is not None for row in plan.rows):
+        out |= {
+            child
+            for child in range(1, plan.candidates + 1)
+            if plan.parent_of(child) in out and child not in ledger.done and child not in ledger.cells
+        }
+    return len(out - ledger.failed.keys())
+
+
 def _stages(plan: Plan, ledger: Ledger) -> list[dict[str, Any]]:
-    """One row a stage. A finished picture has been through all of them: the last two are one write."""
-    rows = []
-    for number, name in enumerate(plan.stages, 1):
-        failed = len([failure for failure in ledger.failed.values() if failure.stage_index == number])
-        done = len(ledger.done)
-        rows.append(
-            {
-                "number": number,
-                "name": name,
-                "state": _stage_state(plan, ledger, done, failed),
-                "done": done,
-                "failed": failed,
-            }
-        )
-    rows[0]["seconds"] = round(sum(output.seconds for output in ledger.done.values()), 3)
-    rows[-1]["seconds"] = round(sum(output.save_seconds for output in ledger.done.values()), 3)
-    return rows
+    """One row a stage. A finished picture has been through all of its stages: the last two may be one write."""
+    last = len(plan.stages)
+    done, failed, seconds = [0] * (last + 1), [0] * (last + 1), [0.0] * (last + 1)
+    # A journal that somebody edited may speak of what there is not.
+    there, numbers = range(1, plan.candidates + 1), range(1, last + 1)
+    cells = {
+        one: {stage for stage in stages if stage in numbers} for one, stages in ledger.cells.items() if one in there
+    }
+    for candidate, outputs in ledger.done.items():
+        if candidate not in there:
+            continue
+        begins = plan.row_of(candidate).begins
+        own = {number for number in range(begins, last + 1) if not plan.passes(candidate, number)}
+        fused = last - 1 in own and last - 1 not in cells.get(candidate, ()) and plan.stages[last - 2].stage != "select"
+        cells[candidate] = own
+        if fused and last > 1:
+            seconds[last - 1] += outputs[0].seconds
+        seconds[last] += sum(output.save_seconds for output in outputs)
+    for candidate, stages in cells.items():
+        for number in stages:
+            done[number] += 1
+            kept = ledger.cells.get(candidate, {}).get(number)
+            seconds[number] += kept.seconds if kept is not None else 0.0
+    for (stage, _), kept_ones in ledger.chosen.items():
+        if stage not in numbers:
+            continue
+        counted = sum(stage in cells.get(candidate, ()) for candidate in kept_ones)
+        done[stage] += len(kept_ones) - counted
+    for failure in ledger.failed.values():
+        if failure.stage_index and failure.stage_index <= last:
+            failed[failure.stage_index] += 1
+    return [
+        {
+            "number": number,
+            "name": stage.id,
+            "state": _stage_state(plan, ledger, number, done[number], failed[number]),
+            "done": done[number],
+            "failed": failed[number],
+            "seconds": round(seconds[number], 3),
+        }
+        for number, stage in enumerate(plan.stages, 1)
+    ]
 
 
-def _stage_state(plan: Plan, ledger: Ledger, done: int, failed: int) -> str:
-    if done == plan.candidates:
+def _stage_state(plan: Plan, ledger: Ledger, number: int, done: int, failed: int) -> str:
+    is_choice = plan.stages[number - 1].stage == "select"
+    waits = is_choice and sum(stage == number for stage, _ in ledger.chosen) < plan.items
+    if ledger.state is State.REVIEW and waits and plan.item(1).lane(number) == "person":
+        return "review"
+    if done and not failed and (ledger.state is State.COMPLETED or done == plan.candidates):
         return "completed"
+    if ledger.ended and not done and not failed and ledger.state is not State.CANCELLED:
+        return "not reached"
     if ledger.ended:
-        return "failed" if failed and not done else "partial" if done else ledger.state.value
+        return "failed" if failed and not done else "partial" if failed else "completed" if done else ledger.state.value
     return "running" if ledger.state is State.RUNNING else "queued"
 
 
 def _results(ledger: Ledger) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    done = [ledger.done[candidate] for candidate in sorted(ledger.done)][:_MAX_OUTPUTS]
+    done = [output for candidate in sorted(ledger.done) for output in ledger.done[candidate]][:_MAX_OUTPUTS]
     if done:
         table["outputs"] = [{"file": one.file, "candidate": one.candidate, "seed": one.seed} for one in done]
     failures = [_error(ledger.failed[candidate]) for candidate in sorted(ledger.failed) if candidate][:_MAX_OUTPUTS]
     if failures:
         table["failures"] = failures
     return table
+
+
+def _to_pick(ledger: Ledger, plan: Plan, table: Table) -> dict[str, Any]:
+    """In review: what there is to pick from, and what is finished already."""
+    results = _results(ledger)
+    rows = results.get("outputs", [])
+    for stage, _, candidates in table.waiting():
+        for candidate in candidates:
+            file = picture_before(ledger, plan, candidate, stage)
+            rows.append({"file": file, "candidate": candidate, "seed": plan.seed_of(candidate)})
+    return results | {"outputs": rows[:_MAX_OUTPUTS]}
+
+
+def picture_before(ledger: Ledger, plan: Plan, candidate: int, stage: int) -> str:
+    """Return the picture that a candidate brings to a stage, below the job's folder; "" where it is the job's own."""
+    found = ""
+    for number, before in plan.path_of(candidate):
+        kept = ledger.cells.get(number, {}).get(before)
+        if before < stage and kept is not None:
+            found = next((file for thing, file, _ in kept.files if thing.startswith("picture")), found)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

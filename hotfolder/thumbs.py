@@ -18,6 +18,8 @@ MAX_BYTES: Final = 10_000
 
 #: Tried in this order until one fits: pure noise needs the last ones.
 _ATTEMPTS: Final = ((SIDE, 80), (SIDE, 60), (SIDE, 35), (SIDE, 10), (SIDE // 2, 35), (SIDE // 2, 5), (SIDE // 4, 1))
+#: Folders below a job's that hold pictures.
+_BELOW: Final = frozenset({"sources", "work"})
 #: What a file system may round a time to.
 _SAME_TIME_NS: Final = 2_000_000_000
 #: What Pillow raises for files that it cannot or will not decode.
@@ -26,7 +28,10 @@ _UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombE
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbs:
-    """The thumbnails of a workspace, as `CACHE/JOB/PICTURE.webp`. Deleting the folder costs time, nothing else."""
+    """The thumbnails of a workspace, as `CACHE/JOB/PICTURE.webp`. Deleting the folder costs time, nothing else.
+
+    Pictures stand in a job's folder, or in one below it: `sources/`, `work/`.
+    """
 
     cache: Path
 
@@ -57,7 +62,11 @@ class Thumbs:
         return made
 
     def _path(self, picture: Path) -> Path:
-        return self.cache / picture.parent.name / f"{picture.name}.webp"
+        folder = picture.parent
+        below = folder.name in _BELOW
+        # In work/ the pictures of all jobs have the same names.
+        where = self.cache / folder.parent.name / folder.name if below else self.cache / folder.name
+        return where / f"{picture.name}.webp"
 
     def _store(self, picture: Path, data: bytes) -> None:
         path = self._path(picture)
@@ -73,12 +82,21 @@ def thumbnail(image: Image.Image) -> bytes:
     small = _shrunk(_plain(image), SIDE)
     data = b""
     for side, quality in _ATTEMPTS:
-        buffer = io.BytesIO()
-        _shrunk(small, side).save(buffer, "WEBP", quality=quality, alpha_quality=quality, method=2)
-        data = buffer.getvalue()
+        data = _encoded(_shrunk(small, side), quality)
         if len(data) <= MAX_BYTES:
-            break
+            return data
+    # Nothing is known to come here; whatever it may be, half the size fits in the end.
+    side = _ATTEMPTS[-1][0]
+    while len(data) > MAX_BYTES and side > 1:
+        side //= 2
+        data = _encoded(_shrunk(small, side), 1)
     return data
+
+
+def _encoded(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality, alpha_quality=quality, method=2)
+    return buffer.getvalue()
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from hotfolder import claim, durable, foreign, names, schedules
+from hotfolder.admission import Drop
 from hotfolder.claim import Seen
 from hotfolder.clock import Clock, Moment
 from hotfolder.errors import Rejected
 from hotfolder.schedules import FOLDER, STATUS_SUFFIX, Note, Once, State, Timing
 from hotfolder.settings import Settings
-from hotfolder.spool import Drop, Spool
+from hotfolder.spool import Spool
 from hotfolder.tomltext import MAX_OWN_BYTES
 
 if TYPE_CHECKING:

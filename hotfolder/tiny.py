@@ -1,8 +1,9 @@
-"""The five tiny models: real FLUX pipelines, small enough for any machine, whose weights are made up here.
+"""The tiny models: real FLUX pipelines and helper models, small enough for any machine, whose weights are made up here.
 
-They paint coloured noise, but each goes through the same loading, conditioning, denoising and decoding as the model it
-stands for. The weights are whole numbers from a seeded generator, scaled: the same bytes on every machine that has the
-same library versions. Text encoders, tokenizers and VAE are the same bytes in all five, as they are in the real family.
+They paint coloured noise and find what is not there, but each goes through the same loading, conditioning, denoising
+and decoding as the model it stands for. The weights are whole numbers from a seeded generator, scaled: the same bytes
+on every machine that has the same library versions. Text encoders, tokenizers and VAE are the same bytes in all
+pipelines, as they are in the real family.
 """
 
 import math
@@ -127,13 +128,134 @@ def _redux() -> Any:
     )
 
 
-#: Name -> what makes the pipeline.
+class _Together:
+    """Parts that transformers keeps in one folder."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
+
+    def save_pretrained(self, folder: Path) -> None:
+        for part in self._parts:
+            part.save_pretrained(folder)
+
+
+def _detect() -> Any:
+    from transformers import (
+        BertConfig,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessorPil,
+        SwinConfig,
+    )
+
+    tokenizer = _bert_tokenizer()
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            image_size=64,
+            embed_dim=16,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 1, 2, 2],
+            window_size=2,
+            out_indices=[2, 3, 4],
+        ),
+        text_config=BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=_TEXT_DIM,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=256,
+        ),
+        num_queries=20,
+        encoder_layers=1,
+        encoder_ffn_dim=64,
+        encoder_attention_heads=2,
+        decoder_layers=2,  # the first one's boxes are shared with the others
+        decoder_ffn_dim=64,
+        decoder_attention_heads=2,
+        d_model=32,
+    )
+    return _Together(
+        _seeded("detect", GroundingDinoForObjectDetection(config)),
+        GroundingDinoImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 192}),
+        tokenizer,
+    )
+
+
+def _depth() -> Any:
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessorPil
+
+    backbone = Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        mlp_ratio=2,
+        image_size=70,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+    )
+    processor = DPTImageProcessorPil(
+        size={"height": 70, "width": 70}, keep_aspect_ratio=True, ensure_multiple_of=14, do_pad=False
+    )
+    return _Together(_seeded("depth", DepthAnythingForDepthEstimation(config)), processor)
+
+
+def _pose() -> Any:
+    from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation, VitPoseImageProcessorPil
+
+    backbone = VitPoseBackboneConfig(
+        image_size=[64, 48], hidden_size=32, num_hidden_layers=2, num_attention_heads=2, out_indices=[2]
+    )
+    # As many labels as COCO has joints: one map each.
+    config = VitPoseConfig(backbone_config=backbone, num_labels=17)
+    return _Together(
+        _seeded("pose", VitPoseForPoseEstimation(config)), VitPoseImageProcessorPil(size={"height": 64, "width": 48})
+    )
+
+
+def _clip() -> Any:
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+    tokenizer = _clip_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = CLIPConfig(
+        text_config={**sizes, **ends, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id},
+        vision_config={**sizes, "image_size": 64, "patch_size": 16},
+        projection_dim=16,
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    return _Together(_seeded("clip", CLIPModel(config)), processor, tokenizer)
+
+
+def _upscale() -> Any:
+    from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution, Swin2SRImageProcessorPil
+
+    config = Swin2SRConfig(
+        image_size=16, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4, mlp_ratio=2.0, upscale=2
+    )
+    return _Together(_seeded("upscale", Swin2SRForImageSuperResolution(config)), Swin2SRImageProcessorPil(pad_size=4))
+
+
+#: Name -> what makes the model.
 _RECIPES: Final[dict[str, Callable[[], Any]]] = {
     "tiny": _text2img,
     "tiny-kontext": _kontext,
     "tiny-fill": _fill,
     "tiny-control": _control,
     "tiny-redux": _redux,
+    "tiny-detect": _detect,
+    "tiny-depth": _depth,
+    "tiny-pose": _pose,
+    "tiny-clip": _clip,
+    "tiny-upscale": _upscale,
 }
 
 
@@ -237,6 +359,16 @@ def _clip_tokenizer() -> Any:
     return CLIPTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[], model_max_length=77)
 
 
+def _bert_tokenizer() -> Any:
+    """WordPiece, of small letters as in the real one."""
+    from transformers import BertTokenizer
+
+    letters = _LETTERS.lower()
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=256)
+
+
 def _t5_tokenizer() -> Any:
     """Unigram; the list is made by hand, since a trained one falls apart into letters on so few words."""
     from transformers import T5Tokenizer
@@ -254,6 +386,8 @@ def _seeded(name: str, module: Any) -> Any:
     generator = torch.Generator("cpu").manual_seed(zlib.crc32(name.encode()))
     with torch.no_grad():
         for key, weight in sorted(module.named_parameters()):
+            if weight.dim() == 0:
+                continue  # CLIP's temperature: it is what it is
             if weight.dim() == 1:
                 weight.fill_(0.0 if key.endswith("bias") else 1.0)
                 continue

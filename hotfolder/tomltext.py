@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -157,7 +158,27 @@ def dump(table: Mapping[str, Any]) -> bytes:
     rows = {key: value for key, value in table.items() if isinstance(value, (list, tuple)) and _are_rows(value)}
     parts = [tomli_w.dumps({key: value for key, value in table.items() if key not in rows})]
     parts += [f"\n[[{key}]]\n{tomli_w.dumps(row)}" for key, entries in rows.items() for row in entries]
-    return "".join(parts).encode()
+    text = _INNER_LIST.sub(_inner_on_one_line, "".join(parts))
+    return _LIST.sub(_on_one_line, text).encode()
+
+
+#: A list of plain values as tomli_w writes it: each on a line of its own.
+_LIST: Final = re.compile(r"= \[\n((?:    [^\n\[\]{}]+,\n)+)\]$", re.MULTILINE)
+#: The same within a list.
+_INNER_LIST: Final = re.compile(r"^    \[\n((?:        [^\n\[\]{}]+,\n)+)    \],$", re.MULTILINE)
+_LINE: Final = 100
+
+
+def _inner_on_one_line(found: re.Match[str]) -> str:
+    line = f"    [{', '.join(line.strip().removesuffix(',') for line in found[1].splitlines())}],"
+    return line if len(line) <= _LINE else found[0]
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    """A short list is read more easily on one line; strings hold no line ends here."""
+    values = [line.strip().removesuffix(",") for line in found[1].splitlines()]
+    line = f"= [{', '.join(values)}]"
+    return line if len(line) <= _LINE else found[0]
 
 
 def _are_rows(entries: Sequence[object]) -> bool:
@@ -167,7 +188,7 @@ def _are_rows(entries: Sequence[object]) -> bool:
     )
 
 
-def _look(text: str) -> dict[Path, int]:
+def _look(text: str) -> dict[Path, int]:  # noqa: PLR0915 - one pass over the tokens, with what it knows at hand
     """Find the line of every key in one pass, and refuse what would make the parser slow or deep.
 
     Only statements are looked at: a key in an inline table has the line of its statement.
@@ -177,6 +198,9 @@ def _look(text: str) -> dict[Path, int]:
     key: list[str] = []
     number, depth, parts = 1, 0, 0
     at_start, in_header, in_value = True, False, False
+    #: How often the header of a list of tables came.
+    rows: Counter[Path] = Counter()
+    doubled = False
     for token in _TOKEN.finditer(text):
         kind, found = token.lastgroup, token.group()
         if kind == "open":
@@ -189,6 +213,10 @@ def _look(text: str) -> dict[Path, int]:
             if in_header:
                 table = tuple(key)
                 lines.setdefault(table, number)
+                if doubled:
+                    rows[table] += 1
+                    table = (*table, str(rows[table] - 1))
+                    lines[table] = number
             if depth == 0 or in_header:
                 at_start, in_header, in_value, key, depth = True, False, False, [], 0
             number, parts = number + 1, 0
@@ -213,8 +241,9 @@ def _look(text: str) -> dict[Path, int]:
         elif kind == "mark" and found != ".":
             parts = 0
         if at_start and found == "[":
-            at_start, in_header = False, True
+            at_start, in_header, doubled = False, True, False
         elif in_header:
+            doubled = doubled or (found == "[" and not key)
             if kind in {"word", "string"}:
                 key.append(_bare(found))
             depth = 0

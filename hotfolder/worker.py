@@ -1,9 +1,10 @@
-"""The one thread that owns the GPU, and the two beside it: one loads what comes next, one saves what was made.
+"""The one thread that owns the GPU, and those beside it: they load, save, and run the cells that need no GPU.
 
-The GPU thread encodes nothing, writes no file and never sleeps while there is a cell: while it makes a picture, the
-sources of the next are loaded and the picture before is saved.
+The GPU thread encodes nothing, writes no file and never sleeps while there is a cell: while it makes a picture, what
+the next goes on with is loaded and the picture before is saved.
 """
 
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -11,23 +12,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import structlog
-from PIL import Image
 
 from hotfolder import run
 from hotfolder.blame import RunningNote
 from hotfolder.engine import BrokenDevice, JobStopped
 from hotfolder.line import Cell
-from hotfolder.run import Shop
-from hotfolder.stages import Work
+from hotfolder.run import Prepared
+from hotfolder.shop import Shop
+from hotfolder.stages import Chosen, Outcome
 
 #: Pictures that may wait to be saved: more would only fill the memory when the disk is slow.
 SAVE_QUEUE: Final = 2
+_MAX_CPU_THREADS: Final = 4
 #: Phases that may take as long as they like: the thread waits, or the disk does, or the network.
 _NO_DEADLINE: Final = frozenset({"idle", "saving", "download"})
 
 _log = structlog.get_logger(__name__)
-
-Pictures = dict[str, Image.Image]
 
 
 class Worker:
@@ -40,9 +40,11 @@ class Worker:
         self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._slots = threading.BoundedSemaphore(SAVE_QUEUE)
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="load")
-        self._next: tuple[Cell, Future[Pictures]] | None = None
+        self._next: tuple[Cell, Future[Prepared]] | None = None
         self._gpu = threading.Thread(target=self._run, name="gpu")
         self._saver = threading.Thread(target=self._save, name="save")
+        count = shop.spool.settings.worker.cpu_threads or max(1, min(_MAX_CPU_THREADS, (os.cpu_count() or 1) // 2))
+        self._hands = [threading.Thread(target=self._run_cpu, name=f"cpu-{number}") for number in range(count)]
         self._life = ("idle", shop.clock.monotonic())
         self._saving: float | None = None
         #: Why the process must end: the device, or a bug of ours.
@@ -50,21 +52,22 @@ class Worker:
 
     def start(self) -> None:
         """Begin."""
-        self._gpu.start()
-        self._saver.start()
+        for thread in (self._gpu, self._saver, *self._hands):
+            thread.start()
 
     def stop(self) -> None:
         """End within one step; what was made is saved first."""
         self._shop.line.stop()
-        self._gpu.join()
+        for thread in (self._gpu, *self._hands):
+            thread.join()
         self._events.put(None)
         self._saver.join()
         self._loader.shutdown(cancel_futures=True)
 
     @property
     def alive(self) -> bool:
-        """Whether both threads run."""
-        return self._gpu.is_alive() and self._saver.is_alive()
+        """Whether all threads run."""
+        return all(thread.is_alive() for thread in (self._gpu, self._saver, *self._hands))
 
     def silence(self) -> tuple[str, float]:
         """Return the phase of the GPU thread and the seconds since its last sign of life, 0 where it may wait."""
@@ -85,7 +88,7 @@ class Worker:
     def _run(self) -> None:
         shop = self._shop
         try:
-            while (cell := shop.line.take(shop.engine.loaded)) is not None:
+            while (cell := shop.line.take("gpu", shop.engine.loaded)) is not None:
                 self._make(cell)
                 self._beat("idle")
         except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
@@ -101,9 +104,9 @@ class Worker:
         started = shop.clock.monotonic()
         self._note.write(cell.job.name, cell.candidate)
         try:
-            pictures = self._pictures_of(cell)
+            prepared = self._prepared(cell)
             self._load_next()
-            work = run.make(shop, cell, pictures, self._beat)
+            made = run.make(shop, prepared, self._beat)
         except JobStopped as stop:
             reason = stop.reason
             self._events.put(lambda: run.stopped(shop, cell, reason))
@@ -118,30 +121,56 @@ class Worker:
             seconds = shop.clock.monotonic() - started
             self._beat("saving")
             self._slots.acquire()
-            self._events.put(lambda: self._keep(cell, work, seconds))
+            self._events.put(lambda: self._keep(prepared, made, seconds))
         self._note.clear()
 
-    def _pictures_of(self, cell: Cell) -> Pictures:
-        """Return the sources of a cell: loaded already, if it is the one that was foreseen."""
+    def _prepared(self, cell: Cell) -> Prepared:
+        """Return a cell with its pictures: loaded already, if it is the one that was foreseen."""
         ahead, self._next = self._next, None
-        if ahead is not None and (ahead[0].job, ahead[0].candidate) == (cell.job, cell.candidate):
+        if ahead is not None and (ahead[0].job, ahead[0].place) == (cell.job, cell.place):
             return ahead[1].result()
-        return run.load_pictures(self._shop, cell)
+        return run.prepare(self._shop, cell)
 
     def _load_next(self) -> None:
-        """Begin to load the sources of the cell that would be next."""
-        cell = self._shop.line.peek(self._shop.engine.loaded)
+        """Begin to load what the cell that would be next goes on with."""
+        cell = self._shop.line.peek("gpu", self._shop.engine.loaded)
         plan = self._shop.spool.plan_if_any(cell.job) if cell is not None else None
-        if cell is not None and plan is not None and plan.sources:
-            self._next = (cell, self._loader.submit(run.load_pictures, self._shop, cell))
+        if cell is not None and plan is not None and (plan.sources or cell.stage > 1):
+            self._next = (cell, self._loader.submit(run.prepare, self._shop, cell))
+
+    # --- the threads beside it ---
+
+    def _run_cpu(self) -> None:
+        """Run cells that need no GPU, from loading to keeping."""
+        shop = self._shop
+        try:
+            while (cell := shop.line.take("cpu")) is not None:
+                self._run_beside(cell)
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            self.broken = error
+            shop.line.stop()
+
+    def _run_beside(self, cell: Cell) -> None:
+        shop = self._shop
+        started = shop.clock.monotonic()
+        try:
+            run.begin(shop, cell)
+            prepared = run.prepare(shop, cell)
+            made = run.make(shop, prepared, _no_beat)
+        except JobStopped as stop:
+            run.stopped(shop, cell, stop.reason)
+        except Exception as error:  # noqa: BLE001 - whatever a picture brings about ends this row, not the daemon
+            run.fail(shop, cell, error)
+        else:
+            run.keep(shop, prepared, made, shop.clock.monotonic() - started)
 
     # --- the saving thread ---
 
-    def _keep(self, cell: Cell, work: Work, seconds: float) -> None:
+    def _keep(self, prepared: Prepared, made: Outcome | Chosen, seconds: float) -> None:
         try:
-            run.keep(self._shop, cell, work, seconds)
+            run.keep(self._shop, prepared, made, seconds)
         except Exception as error:  # noqa: BLE001 - a bug of ours ends the row, not the thread
-            run.fail(self._shop, cell, error, stage="export")
+            run.fail(self._shop, prepared.cell, error)
         finally:
             self._slots.release()
 
@@ -155,3 +184,7 @@ class Worker:
                 # The cell stays under way, and the next start makes it again.
                 _log.exception("not_saved")
             self._saving = None
+
+
+def _no_beat(_phase: str) -> None:
+    """The hang deadline is the GPU thread's: what runs beside it stops nobody else."""

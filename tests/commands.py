@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
+from conftest import Workspace
 
 from hotfolder.front import call
 from hotfolder.front.cli import cli
@@ -63,3 +65,12 @@ def end(process: subprocess.Popen[str], timeout_s: float = 60.0) -> Said:
     """Wait for a command that was started."""
     out, err = process.communicate(timeout=timeout_s)
     return Said(code=process.returncode, out=out, err=err)
+
+
+def job_folder(workspace: Workspace, name: str, **status: Any) -> Path:
+    """A job's folder with a status file, as a daemon left it."""
+    folder = workspace.outputs / name
+    folder.mkdir()
+    told = {"schema": 1, "job": name, "state": "completed"} | status
+    (folder / "status.toml").write_text(tomli_w.dumps(told))
+    return folder

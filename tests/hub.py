@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -12,9 +13,22 @@ from urllib.parse import unquote, urlsplit
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What the hub says instead of a file."""
+
+    #: 0: it hangs up.
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 @contextmanager
-def serving(repos: dict[str, Path], asked: list[str]) -> Iterator[str]:
-    """Serve `repos` (owner/name -> folder); give the address for HF_ENDPOINT. What is fetched is noted in `asked`."""
+def serving(repos: dict[str, Path], asked: list[str], refused: Mapping[str, Refusal] | None = None) -> Iterator[str]:
+    """Serve `repos` (owner/name -> folder); give the address for HF_ENDPOINT. What is fetched is noted in `asked`.
+
+    Args:
+        refused: repos that are not served, and what is said instead.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -30,6 +44,9 @@ def serving(repos: dict[str, Path], asked: list[str]) -> Iterator[str]:
 
         def _answer(self, *, with_body: bool) -> None:
             path = unquote(urlsplit(self.path).path).lstrip("/")
+            for repo, refusal in (refused or {}).items():
+                if repo in path:
+                    return self._refuse(refusal)
             for repo, folder in repos.items():
                 if path.startswith(f"api/models/{repo}/tree/"):
                     return self._send(json.dumps(_tree(folder)).encode(), with_body=with_body)
@@ -46,6 +63,15 @@ def serving(repos: dict[str, Path], asked: list[str]) -> Iterator[str]:
             self.send_header("Content-Length", "0")
             self.end_headers()
             return None
+
+        def _refuse(self, refusal: Refusal) -> None:
+            if not refusal.status:
+                self.close_connection = True
+                return
+            self.send_response(refusal.status)
+            for name, value in {**refusal.headers, "Content-Length": "0"}.items():
+                self.send_header(name, value)
+            self.end_headers()
 
         def _send(self, data: bytes, *, with_body: bool) -> None:
             self.send_response(200)

@@ -14,7 +14,7 @@ from conftest import Workspace
 from PIL import Image
 
 from hotfolder import journal, outputs, record
-from hotfolder.journal import ENDS, Ledger, State
+from hotfolder.journal import ENDS, Ledger, Output, State
 
 #: What may stand in a job's folder, next to its pictures and their sidecars.
 JOB_FILES = {
@@ -24,8 +24,8 @@ JOB_FILES = {
     "journal.jsonl",
     "log.jsonl",
     "index.html",
-    "sources",
     "work",
+    "sources",
 }
 
 
@@ -66,8 +66,7 @@ def check_job(folder: Path, text: str, state: str) -> Ledger:
     assert (told["state"], told["job"]) == (state, folder.name)
     assert (told["done"], told["attempt"]) == (len(ledger.done), ledger.attempt)
     assert told.get("outputs", []) == [
-        {"file": ledger.done[number].file, "candidate": number, "seed": ledger.done[number].seed}
-        for number in sorted(ledger.done)
+        {"file": output.file, "candidate": output.candidate, "seed": output.seed} for output in outputs_of(ledger)
     ]
     check_pictures(folder, ledger)
     strange = {path.name for path in folder.iterdir()} - JOB_FILES - pictures_of(ledger)
@@ -80,7 +79,7 @@ def check_job(folder: Path, text: str, state: str) -> Ledger:
 
 def check_pictures(folder: Path, ledger: Ledger) -> None:
     """Each finished picture stands there whole, with a sidecar that tells its hashes; each sidecar has its picture."""
-    for output in ledger.done.values():
+    for output in outputs_of(ledger):
         data = (folder / output.file).read_bytes()
         said = record.load((folder / f"{output.file}.toml").read_bytes())
         assert hashlib.sha256(data).hexdigest() == output.sha256 == said.file_sha256
@@ -90,12 +89,17 @@ def check_pictures(folder: Path, ledger: Ledger) -> None:
             assert outputs.CHUNK in image.text  # type: ignore[attr-defined]  # a PNG's own
         assert (said.candidate, said.seed, said.job) == (output.candidate, output.seed, folder.name)
     pngs = {path.name for path in folder.glob("*.png")}
-    assert pngs == {output.file for output in ledger.done.values()}, "no picture that is not finished"
+    assert pngs == {output.file for output in outputs_of(ledger)}, "no picture that is not finished"
     assert {path.name.removesuffix(".toml") for path in folder.glob("*.png.toml")} == pngs
 
 
+def outputs_of(ledger: Ledger) -> list[Output]:
+    """Every finished picture, candidate by candidate."""
+    return [output for number in sorted(ledger.done) for output in ledger.done[number]]
+
+
 def pictures_of(ledger: Ledger) -> set[str]:
-    return {name for output in ledger.done.values() for name in (output.file, f"{output.file}.toml")}
+    return {name for output in outputs_of(ledger) for name in (output.file, f"{output.file}.toml")}
 
 
 def ends_of(lines: bytes) -> list[str]:
@@ -106,7 +110,7 @@ def ends_of(lines: bytes) -> list[str]:
 def pixels(ledgers: Mapping[str, Ledger]) -> dict[str, Any]:
     """What is to be the same in a run that nothing disturbed."""
     return {
-        name: {number: (output.seed, output.pixels_sha256) for number, output in ledger.done.items()}
+        name: {output.file: (output.seed, output.pixels_sha256) for output in outputs_of(ledger)}
         for name, ledger in ledgers.items()
     }
 

@@ -7,9 +7,9 @@ from typing import Any
 from PIL import Image
 
 from hotfolder.engine import Made
-from hotfolder.plan import Generation, Plan, Source
+from hotfolder.plan import Generation, Plan, PlannedStage, Source, UsedPreset
 from hotfolder.presets import Model
-from hotfolder.record import Record, describe
+from hotfolder.record import CellRecord, Record, describe, keys_as_decided, pixels_sha256
 
 MODEL = Model(repo="black-forest-labs/FLUX.1-dev", revision="main", dtype="bfloat16")
 VERSIONS = {"hotfolder": "0.1.0", "python": "3.11.7", "torch": "2.13.0"}
@@ -30,19 +30,24 @@ def source(role: str = "image", name: str = "mug.png") -> Source:
 
 
 def plan(*, prompt: str = "a mug", sources: Sequence[Source] = (), model: Model = MODEL, **other: Any) -> Plan:
-    """A plan of four candidates; `other` may hold fields of Plan and of its Generation."""
-    told: dict[str, Any] = {"width": 48, "height": 32, "steps": 28, "guidance": 3.5}
+    """A plan of four candidates; `other` may hold fields of Plan and of a Generation."""
+    told: dict[str, Any] = {"width": 48, "height": 32, "steps": 28, "guidance": 3.5, "prompt": prompt}
     told |= {key: other.pop(key) for key in list(other) if key in Generation.model_fields}
-    return Plan(
-        job="mug_take01",
-        preset="flux-dev",
-        kind=other.pop("kind", "text2img"),
-        seed=42,
-        count=4,
-        model=model,
-        generate=Generation(prompt=prompt, **told),
-        sources=tuple(sources),
-        **other,
+    told |= {source.role: source.name for source in sources}
+    length = told.pop("max_sequence_length", 512)
+    used = UsedPreset(kind=other.pop("kind", "text2img"), max_sequence_length=length, model=model)
+    return Plan.model_validate(
+        {
+            "job": "mug_take01",
+            "preset": "flux-dev",
+            "presets": {"flux-dev": used},
+            "seed": 42,
+            "count": 4,
+            "keys": told,
+            "stages": (PlannedStage(stage="generate", id="generate"), PlannedStage(stage="export", id="export")),
+            "sources": tuple(sources),
+        }
+        | other
     )
 
 
@@ -50,11 +55,27 @@ def made(facts: Mapping[str, str] | None = None, notices: tuple[str, ...] = ()) 
     return Made(image=picture(), model=FACTS if facts is None else facts, timings={"denoise": 1.25}, notices=notices)
 
 
+def cells_of(of: Plan, candidate: int = 3, result: Made | None = None) -> list[CellRecord]:
+    """What the stages of the sample plan say of one picture."""
+    result = result or made()
+    pixels = pixels_sha256(result.image)
+    took = tuple(source.sha256 for source in of.sources)
+    return [
+        CellRecord(
+            number=1, name="generate", stage="generate", keys=keys_as_decided(of, candidate, 1), took=took,
+            gave=(pixels,), size=result.image.size, model=result.model, timings=result.timings, notices=result.notices,
+        ),
+        CellRecord(number=2, name="export", stage="export", took=(pixels,), gave=(pixels,)),
+    ]  # fmt: skip
+
+
 def record_of(of: Plan | None = None, candidate: int = 3, result: Made | None = None) -> Record:
+    of, result = of or plan(), result or made()
     return describe(
-        of or plan(),
+        of,
         candidate,
-        result or made(),
+        result.image,
+        cells_of(of, candidate, result),
         run_id="run-1",
         plan_sha256="e" * 64,
         created_at=NOON,

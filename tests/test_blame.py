@@ -11,7 +11,7 @@ from waiting import wait_until
 
 from hotfolder import journal
 from hotfolder.blame import Death, RunningNote
-from hotfolder.run import MAX_BLAMED, MAX_UNEXPLAINED
+from hotfolder.salvage import MAX_BLAMED, MAX_UNEXPLAINED
 
 SMALL = "width = 16\nheight = 16\nsteps = 3\n"
 DEADLY = f'prompt = "deadly"\ncount = 1\n{SMALL}'

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Hotfolder, Said, end, start
+import tomli_w
+from commands import Hotfolder, Said, end, job_folder, start
 from conftest import Workspace
 from PIL import Image
 
@@ -20,7 +21,7 @@ from hotfolder.front import cli as cli_module
 from hotfolder.lock import Lock
 from hotfolder.settings import Settings
 
-HEAVY = {"torch", "diffusers", "transformers", "apscheduler"}
+HEAVY = {"torch", "diffusers", "transformers", "apscheduler", "numpy"}
 #: Runs a command, then says which modules it has loaded.
 LOADED = """
 import sys
@@ -34,15 +35,6 @@ print("LOADED", code, *sorted({name.split(".")[0] for name in sys.modules}))
 @pytest.fixture
 def hotfolder(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Hotfolder:
     return Hotfolder(workspace.root, capsys)
-
-
-def job_folder(workspace: Workspace, name: str, **status: Any) -> Path:
-    """A job's folder with a status file, as a daemon left it."""
-    folder = workspace.outputs / name
-    folder.mkdir()
-    told = {"schema": 1, "job": name, "state": "completed"} | status
-    (folder / "status.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()))
-    return folder
 
 
 def dropped(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -61,11 +53,24 @@ def in_inbox(workspace: Workspace) -> list[str]:
 
 @pytest.mark.parametrize(
     "args",
-    [["--help"], ["submit", "--prompt", "a mug"], ["status"], ["check", "mug.toml"], ["cancel", "mug"], ["init"]],
+    [
+        ["--help"],
+        ["submit", "--prompt", "a mug"],
+        ["status"],
+        ["check", "mug.toml", "batch.toml"],
+        ["cancel", "mug"],
+        ["resume", "mug", "--from", "generate", "--set", "stage.generate.steps=3"],
+        ["pipelines"],
+        ["init"],
+    ],
 )
 def test_everyday_commands_load_no_model_library(workspace: Workspace, args: list[str]) -> None:
     job_folder(workspace, "mug_take01", state="running")
+    stages = [{"stage": "generate", "id": "generate"}, {"stage": "export", "id": "export"}]
+    plan = job_folder(workspace, "mug_take02", state="failed") / "plan.toml"
+    plan.write_text(tomli_w.dumps({"stages": stages}))
     (workspace.root / "mug.toml").write_text('prompt = "a mug"\n')
+    (workspace.root / "batch.toml").write_text('image = "a.png"\nitems = "list.csv"\n')
     said = subprocess.run(
         [sys.executable, "-c", LOADED, *args], cwd=workspace.root, capture_output=True, text=True, check=True
     )
@@ -105,7 +110,9 @@ def test_without_a_command_help_is_shown_and_the_exit_code_is_2(capsys: pytest.C
     assert "Make pictures" in said.err
 
 
-@pytest.mark.parametrize("command", ["status", "history", "presets", "schedule", "schema", "resume", "pause"])
+@pytest.mark.parametrize(
+    "command", ["status", "history", "presets", "pipelines", "schedule", "schema", "resume", "pause"]
+)
 def test_json_is_one_object_before_and_after_the_command(hotfolder: Hotfolder, command: str) -> None:
     for said in (hotfolder("--json", command), hotfolder(command, "--json")):
         assert said.code == 0
@@ -126,6 +133,10 @@ def test_json_is_one_object_before_and_after_the_command(hotfolder: Hotfolder, c
         (["status", "nobody"], 4, "not-found"),
         (["logs", "nobody"], 4, "not-found"),
         (["cancel", "nobody"], 4, "not-found"),
+        (["resume", "nobody", "--from", "2"], 4, "not-found"),
+        (["rerun", "nobody"], 4, "not-found"),
+        (["replay", "absent.png"], 4, "not-found"),
+        (["use", "nobody"], 4, "not-found"),
         (["presets", "show", "flux-def"], 4, "unknown-preset"),
         (["presets", "list"], 4, "unknown-preset"),
         (["presets", "show"], 2, "bad-usage"),
@@ -207,7 +218,7 @@ def test_the_settings_that_init_writes_are_all_there_are_with_their_defaults(tmp
     )
     told = tomllib.loads(uncommented)
     known = {
-        key: set(field.annotation.model_fields) if key in {"inbox", "worker", "outputs"} else None  # type: ignore[union-attr]  # tables
+        key: set(field.annotation.model_fields) if key in {"inbox", "worker", "batch", "outputs"} else None  # type: ignore[union-attr]  # tables
         for key, field in Settings.model_fields.items()
         if key != "workspace"
     }
@@ -216,7 +227,7 @@ def test_the_settings_that_init_writes_are_all_there_are_with_their_defaults(tmp
     (tmp_path / "hotfolder.toml").write_text(uncommented)
     shown = Settings.read(tmp_path, {})
     # What has no default of its own is shown as an example.
-    by_example = {"inbox": {"settle_s", "scan_s"}, "worker": {"vram_gb"}, "threads": True}
+    by_example = {"inbox": {"settle_s", "scan_s"}, "worker": {"vram_gb", "cpu_threads"}, "threads": True}
     assert shown.model_dump(exclude=by_example) == defaults.model_dump(exclude=by_example)  # type: ignore[arg-type]  # a mapping of sets is accepted
 
 

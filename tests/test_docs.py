@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from hotfolder.errors import CODES, JobError
-from hotfolder.jobfile import KIND_KEYS, Schedule
+from hotfolder.kindkeys import KIND_KEYS, Schedule
 from hotfolder.settings import Settings
+from hotfolder.stagekeys import STAGE_KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,10 +46,19 @@ def test_every_setting_is_explained() -> None:
         for key in Settings.model_fields
         if key != "workspace" and not re.search(rf"^\[?{key}\b", text, re.MULTILINE)
     ]
-    for table in ("inbox", "worker", "outputs"):
+    for table in ("inbox", "worker", "outputs", "batch"):
         inner = type(getattr(Settings(workspace=ROOT), table)).model_fields
         missing += [key for key in inner if not re.search(rf"^{key} =", text, re.MULTILINE)]
     assert not missing
+
+
+@pytest.mark.parametrize("stage", STAGE_KEYS)
+def test_every_key_of_every_stage_is_explained(stage: str) -> None:
+    text = (ROOT / "docs/stages.md").read_text(encoding="utf-8")
+    _, found, after = text.partition(f"### `{stage}`\n")
+    assert found
+    own = after.partition("\n### ")[0]
+    assert [key for key in STAGE_KEYS[stage].model_fields if f"| `{key}` |" not in own] == []
 
 
 def test_every_key_of_a_schedule_is_explained() -> None:

@@ -42,7 +42,8 @@ def job_on_disk(outputs: Path, name: str, state: State) -> Ledger:
         plan_sha256="b" * 64,
     )
     if state is State.COMPLETED:
-        ledger.done[1] = Output(candidate=1, file=f"{name}_001.png", seed=1, sha256="", pixels_sha256="", seconds=1)
+        output = Output(candidate=1, file=f"{name}_001.png", seed=1, sha256="", pixels_sha256="", seconds=1)
+        ledger.done[1] = (output,)
     if state is State.FAILED:
         ledger.error = Failure(code="internal", message="no")
     (outputs / name).mkdir()

@@ -16,10 +16,9 @@ import pytest
 from tiny_jobs import REQUESTS, THREADS, engine_in, hash_of, ignore, model_of, settings_of, stop_at
 
 from hotfolder import models, tiny
-from hotfolder.engine import BrokenDevice, JobStopped, Made, Request
+from hotfolder.engine import BrokenDevice, JobStopped, Made, Request, StopReason
 from hotfolder.errors import JobError, SettingsError
 from hotfolder.gpu import GpuEngine
-from hotfolder.journal import StopReason
 from hotfolder.pool import Loaded, Offload
 from hotfolder.settings import WorkerSettings
 
@@ -56,7 +55,9 @@ def make(engine: GpuEngine, request: Request = TEXT2IMG, **changes: Any) -> Made
 
 
 def loaded(engine: GpuEngine, name: str = "text2img") -> Loaded:
-    return engine.pool.models[REQUESTS[name].model.key]
+    found = engine.pool.models[REQUESTS[name].model.key]
+    assert isinstance(found, Loaded)
+    return found
 
 
 def failing(times: int, error: Exception, when: Callable[[Any], bool] = lambda _: True) -> Callable[..., None]:
@@ -209,7 +210,7 @@ def test_parts_of_the_same_content_are_in_memory_once_and_schedulers_are_not_sha
     for name in ("text2img", "kontext", "fill", "control"):
         make(engine, REQUESTS[name])
     make(engine, REQUESTS["img2img"])
-    pipes = [loaded.pipe for loaded in engine.pool.models.values()]
+    pipes = [loaded(engine, name).pipe for name in ("text2img", "kontext", "fill", "control")]
     pipes += loaded(engine).others.values()
     for part in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"):
         assert len({id(getattr(pipe, part)) for pipe in pipes}) == 1, part
@@ -371,7 +372,7 @@ from tiny_jobs import REQUESTS, THREADS, hash_of, ignore, model_of
 from hotfolder import models
 from hotfolder.errors import SettingsError
 from hotfolder.gpu import GpuEngine
-from hotfolder.journal import StopReason
+from hotfolder.engine import StopReason
 from hotfolder.settings import Settings
 
 def refusal(name, repo):

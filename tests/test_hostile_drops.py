@@ -23,18 +23,25 @@ PLAN = b"""schema = 1
 type = "plan"
 job = "x_take01"
 preset = "tiny"
-kind = "text2img"
 seed = 1
 
-[model]
-repo = "hotfolder/tiny"
-dtype = "float32"
-
-[generate]
+[keys]
 prompt = "a mug"
 width = 64
 height = 64
 steps = 2
+
+[presets.tiny]
+kind = "text2img"
+model = { repo = "hotfolder/tiny", dtype = "float32" }
+
+[[stages]]
+stage = "generate"
+id = "generate"
+
+[[stages]]
+stage = "export"
+id = "export"
 """
 
 
@@ -157,12 +164,15 @@ DROPS = [
     rejected("preset", GOOD + b'preset = "../../etc/passwd"\n', "unknown-preset"),
     rejected("traversal", GOOD + b'image = "../../etc/passwd"\n', "forbidden-path"),
     rejected("absolute", GOOD + b'image = "/etc/passwd"\n', "forbidden-path"),
-    rejected("at", GOOD + b'image = "@mug"\n', "forbidden-path"),
+    rejected("at", GOOD + b'image = "@mug/../cup"\n', "forbidden-path"),
+    rejected("at-what", GOOD + b'image = "@"\n', "bad-value"),
+    rejected("at-odd", GOOD + b'image = "@mug/x"\n', "bad-value"),
     rejected("here", GOOD + b'image = "./"\n', "forbidden-path"),
     rejected("escape", GOOD + b'"\\u001b[31m\\u202e" = 1\n', "unknown-key"),
     rejected("evil-plan", PLAN.replace(b"hotfolder/tiny", b"evil/pickle"), "wrong-model"),
     rejected("huge-plan", PLAN.replace(b"width = 64", b"width = 1000000"), "bad-value"),
     rejected("newer-plan", PLAN.replace(b"schema = 1", b"schema = 2"), "newer-schema"),
+    rejected("huge-plan-stage", PLAN.replace(b'id = "generate"', b'id = "generate"\nwidth = 1000000'), "bad-value"),
     rejected("odd-plan", PLAN + b"\n[[sources]]\nrole = 1\n", "bad-value"),
     rejected("typed", GOOD + b'type = ["plan"]\n', "unknown-key"),
     accepted("bom.toml", b"\xef\xbb\xbf" + GOOD),

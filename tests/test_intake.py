@@ -729,7 +729,8 @@ def test_a_resume_of_a_job_that_is_done_is_answered_in_its_notices(
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        ("picks = [1, 4]\n", "unknown key picks"),
+        ("picks = [1, 4]\n", "picks are for a job in review"),
+        ("pick = [1, 4]\n", "unknown key pick"),
         ("force = 1\n", "true or false is accepted"),
         ("force = \n", "not TOML"),
     ],

@@ -29,7 +29,14 @@ STARTED = at(Event.STARTED, run_id="run-1")
 
 def done(candidate: int) -> dict[str, Any]:
     output = Output(candidate=candidate, file=f"{candidate}.png", seed=1, sha256="c", pixels_sha256="d", seconds=1.0)
-    return at(Event.DONE, output=asdict(output))
+    return at(Event.DONE, outputs=[asdict(output)])
+
+
+def cell(candidate: int, stage: int) -> dict[str, Any]:
+    """A cell that left one picture and one box."""
+    files = [["picture", f"work/{candidate:03d}_{stage:02d}_crop.png", "e" * 64]]
+    boxes = [[1, 2, 3, 4, "mug", 0.5]]
+    return at(Event.CELL, candidate=candidate, stage=stage, files=files, boxes=boxes, seconds=0.5, record={"number": 1})
 
 
 def failed(candidate: int | None) -> dict[str, Any]:
@@ -41,9 +48,11 @@ def ended(state: State) -> dict[str, Any]:
 
 
 def folded(*lines: dict[str, Any]) -> Ledger:
-    ledger = Ledger()
+    """What lines add up to that stand one below the other, from the beginning of the file."""
+    ledger, begins = Ledger(), 0
     for line in lines:
-        ledger.apply(line)
+        ledger.apply(line, begins)
+        begins += len(journal.encode(line))
     return ledger
 
 
@@ -66,6 +75,34 @@ def test_a_whole_life_adds_up() -> None:
     assert sorted(ledger.done) == [1, 2]
     assert ledger.notices == ["rounded"]
     assert (ledger.attempt, ledger.started_at, ledger.finished_at) == (1, NOON, NOON)
+
+
+def test_a_cell_that_is_done_is_known_with_all_that_stands_after_it() -> None:
+    ledger = folded(PENDING, PLANNED, STARTED, cell(1, 1), cell(1, 2), cell(2, 1))
+    assert {candidate: sorted(stages) for candidate, stages in ledger.cells.items()} == {1: [1, 2], 2: [1]}
+    kept = ledger.cells[1][2]
+    assert kept.files == (("picture", "work/001_02_crop.png", "e" * 64),)
+    assert kept.boxes == ((1, 2, 3, 4, "mug", 0.5),)
+
+
+def test_the_record_of_a_cell_is_read_from_where_its_line_stands(tmp_path: Path) -> None:
+    ledger = journal.read(written(tmp_path, PENDING, at(Event.NOTICE, text="mück"), cell(1, 1), cell(2, 1)))
+    assert journal.line_at(tmp_path, ledger.cells[2][1].at) == cell(2, 1)
+    added = journal.append(tmp_path, cell(3, 1))
+    assert journal.line_at(tmp_path, added) == cell(3, 1)
+
+
+def test_what_a_person_picks_goes_before_what_a_stage_chose() -> None:
+    chosen = at(Event.CHOSEN, chosen=[[2, 1, [3, 1]]], scores={"1": 0.5})
+    ledger = folded(PENDING, PLANNED, STARTED, chosen, at(Event.REVIEW))
+    assert (ledger.chosen, ledger.state, ledger.ended) == ({(2, 1): (3, 1)}, State.REVIEW, False)
+    ledger.apply(at(Event.PICKED, chosen=[[2, 1, [2]], [2, 2, [5]]], force=False))
+    assert (ledger.chosen, ledger.state) == ({(2, 1): (2,), (2, 2): (5,)}, State.QUEUED)
+
+
+def test_the_plan_that_holds_is_the_one_that_was_said_last() -> None:
+    ledger = folded(PENDING, PLANNED, at(Event.PLANNED, sha256="c" * 64, file="plan_02.toml", notices=[]))
+    assert (ledger.plan_file, ledger.plan_sha256) == ("plan_02.toml", "c" * 64)
 
 
 def test_an_attempt_is_a_process_that_started_the_job_however_often() -> None:
@@ -156,12 +193,15 @@ def test_a_torn_line_that_was_not_cut_off_spoils_no_other(tmp_path: Path) -> Non
         b'{"at": "noon", "event": "cancel"}',
         b'{"at": 7, "event": "cancel"}',
         b'{"at": "2026-11-20T12:00:00.000Z", "event": "done"}',
-        b'{"at": "2026-11-20T12:00:00.000Z", "event": "done", "output": {"candidate": 1, "colour": "red"}}',
+        b'{"at": "2026-11-20T12:00:00.000Z", "event": "done", "outputs": [{"candidate": 1, "colour": "red"}]}',
+        b'{"at": "2026-11-20T12:00:00.000Z", "event": "done", "outputs": []}',
+        b'{"at": "2026-11-20T12:00:00.000Z", "event": "cell", "candidate": 1, "stage": 1, "files": [["picture"]]}',
+        b'{"at": "2026-11-20T12:00:00.000Z", "event": "chosen", "chosen": [[1, 1]]}',
         b'{"at": "2026-11-20T12:00:00.000Z", "event": "ended", "state": "sublimated"}',
         b'{"at": "2026-11-20T12:00:00.000Z", "event": "died", "candidate": 1}',
         b"\xff\xfe\x00",
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_a_line_that_cannot_be_read_is_passed_over(tmp_path: Path, spoiled: bytes) -> None:
     (tmp_path / journal.FILE_NAME).write_bytes(
@@ -169,7 +209,7 @@ def test_a_line_that_cannot_be_read_is_passed_over(tmp_path: Path, spoiled: byte
     )
     ledger = journal.read(tmp_path)
     assert (ledger.seq, ledger.admitted, ledger.plan_sha256, sorted(ledger.done)) == (7, True, "b" * 64, [2])
-    assert not ledger.cancelled
+    assert (ledger.cancelled, ledger.cells, ledger.chosen) == (False, {}, {})
 
 
 def test_a_journal_that_is_missing_is_an_error_not_an_empty_one(tmp_path: Path) -> None:
@@ -203,8 +243,13 @@ LINES = st.lists(
             at(Event.WAITING, pictures=["mug.png"]),
             PLANNED,
             STARTED,
+            cell(1, 1),
+            at(Event.CHOSEN, chosen=[[2, 1, [1]]], scores={}),
+            at(Event.REVIEW),
+            at(Event.PICKED, chosen=[[2, 1, [2]]], force=True),
             done(1),
             done(2),
+            at(Event.RETRY, error=asdict(Failure(code="internal", message="no")), tries=1),
             failed(2),
             at(Event.DIED, candidate=1, run_id="run-1", evidence=None),
             at(Event.HELD, why="its own pause"),

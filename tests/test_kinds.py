@@ -16,6 +16,7 @@ from hotfolder.gpu import GpuEngine
 from hotfolder.kinds import KINDS
 from hotfolder.kinds.kind import fit, prepare
 from hotfolder.kinds.text2img import steps_left
+from hotfolder.pool import Loaded
 
 SORTS = pytest.mark.parametrize("name", REQUESTS)
 
@@ -198,8 +199,9 @@ def test_kontext_does_not_stretch_its_reference_to_a_million_pixels(engine: GpuE
         tokens.append(named["hidden_states"].shape[1])
 
     make(engine, REQUESTS["kontext"])
-    transformer = engine.pool.models[REQUESTS["kontext"].model.key].pipe.transformer
-    hook = transformer.register_forward_pre_hook(look, with_kwargs=True)
+    loaded = engine.pool.models[REQUESTS["kontext"].model.key]
+    assert isinstance(loaded, Loaded)
+    hook = loaded.pipe.transformer.register_forward_pre_hook(look, with_kwargs=True)
     make(engine, REQUESTS["kontext"])
     hook.remove()
     assert set(tokens) == {2 * (128 // 16) ** 2}  # the result and the reference
@@ -245,6 +247,7 @@ def test_redux_puts_together_what_its_own_pipeline_would(engine: GpuEngine) -> N
     request = REQUESTS["redux"]
     make(engine, request)
     loaded = engine.pool.models[request.model.key]
+    assert isinstance(loaded, Loaded)
     with torch.no_grad():
         tokens, pooled, _ids = loaded.pipe.encode_prompt(request.prompt, None, max_sequence_length=64)
         assert loaded.kind.condition is not None

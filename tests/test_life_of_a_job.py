@@ -13,8 +13,8 @@ from conftest import Served, Workspace
 from PIL import Image
 from waiting import wait_until
 
+from hotfolder.engine import StopReason
 from hotfolder.gpu import GpuEngine
-from hotfolder.journal import StopReason
 
 #: Kind -> job file; small, so that each takes a fraction of a second.
 KINDS = {

@@ -1,11 +1,12 @@
 """The line: which cell is next. In the order of arrival; a loaded model may go first, but not for ever."""
 
+import functools
 import threading
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import samples
 from clocks import SetClock
 from conftest import Serve, Workspace
 from painted import PaintedEngine
@@ -15,6 +16,9 @@ from hotfolder.engine import Request
 from hotfolder.job import Job
 from hotfolder.journal import Ledger
 from hotfolder.line import MAX_OVERTAKE_S, MAX_OVERTAKES, Cell, Line
+from hotfolder.plan import Plan
+from hotfolder.presets import Model
+from hotfolder.table import Progressed, Table
 
 numbers = iter(range(1, 1_000_000))
 
@@ -26,10 +30,23 @@ def job(name: str, *, model: str = "A", cells: int = 1, priority: int = 0, first
         stem=name,
         take=1,
         ledger=Ledger(seq=next(numbers), first=first),
-        todo=deque(range(1, cells + 1)),
-        model_key=model,
+        table=Table(plan_of(model, cells), Progressed()),
+        model_key=key_of(model),
         priority=priority,
     )
+
+
+@functools.cache
+def plan_of(model: str, cells: int) -> Plan:
+    return samples.plan(model=Model(repo=model), count=cells)
+
+
+def key_of(model: str) -> str:
+    return Model(repo=model).key
+
+
+def keys_of(*models: str) -> frozenset[str]:
+    return frozenset(key_of(model) for model in models)
 
 
 def line_of(*jobs: Job, clock: SetClock | None = None) -> Line:
@@ -41,11 +58,11 @@ def line_of(*jobs: Job, clock: SetClock | None = None) -> Line:
 
 def taken(line: Line, *, loaded: str = "") -> Iterator[Cell]:
     """Take until nothing is ready; the model of each cell is the loaded one from then on."""
-    keys = frozenset({loaded} - {""})
-    while line.peek(keys) is not None:
-        cell = line.take(keys)
+    keys = keys_of(loaded) if loaded else frozenset[str]()
+    while line.peek("gpu", keys) is not None:
+        cell = line.take("gpu", keys)
         assert cell is not None
-        keys = frozenset({cell.job.model_key})
+        keys = frozenset({cell.model})
         yield cell
 
 
@@ -99,9 +116,8 @@ def test_an_older_job_is_overtaken_for_at_most_ten_minutes() -> None:
     clock = SetClock()
     old, long, late = job("old", model="A"), job("long", model="B", cells=10), job("late", model="B")
     line = line_of(old, long, late, clock=clock)
-    loaded = frozenset({"B"})
     for _ in range(3):
-        cell = line.take(loaded)
+        cell = line.take("gpu", keys_of("B"))
         assert cell is not None
         assert cell.job is long
         clock.turn(MAX_OVERTAKE_S / 3)
@@ -121,14 +137,14 @@ def test_looking_ahead_counts_as_no_overtaking() -> None:
     clock = SetClock()
     line = line_of(job("old", model="A"), job("new", model="B"), clock=clock)
     for _ in range(100):
-        assert line.peek({"B"}) is not None
+        assert line.peek("gpu", keys_of("B")) is not None
     clock.turn(2 * MAX_OVERTAKE_S)
     assert order(line, loaded="B") == ["new1", "old1"]
 
 
 def test_the_line_says_where_its_order_was_changed() -> None:
     line = line_of(job("old", model="A"), job("new", model="B", cells=2), job("up", model="C", priority=-3))
-    line.take({"B"})
+    line.take("gpu", keys_of("B"))
     reasons = {waiting.stem: why for waiting, why in line.first(10)}
     assert reasons == {"old": "1 later job(s) went first: their model was loaded", "new": "", "up": "priority -3"}
 
@@ -136,9 +152,9 @@ def test_the_line_says_where_its_order_was_changed() -> None:
 def test_each_model_is_loaded_once_while_equals_can_be_sorted_by_it() -> None:
     """Twelve jobs of three models, mixed: each model is loaded once, not twelve times."""
     jobs = [job(f"{number:02d}_", model="ABC"[number % 3], cells=2) for number in range(12)]
-    models = [cell.job.model_key for cell in taken(line_of(*jobs))]
+    models = [cell.model for cell in taken(line_of(*jobs))]
     changes = [model for model, before in zip(models, [None, *models[:-1]], strict=True) if model != before]
-    assert changes == ["A", "B", "C"]
+    assert changes == [key_of("A"), key_of("B"), key_of("C")]
 
 
 def test_within_one_job_a_model_is_loaded_once_however_many_older_jobs_there_are() -> None:
@@ -154,7 +170,7 @@ def test_within_one_job_a_model_is_loaded_once_however_many_older_jobs_there_are
 def test_a_cell_that_was_given_back_is_the_first_of_its_job() -> None:
     one = job("a", cells=3)
     line = line_of(one)
-    cell = line.take(())
+    cell = line.take("gpu")
     assert cell is not None
     line.put_back(cell)
     line.add(one)
@@ -166,7 +182,7 @@ def test_a_job_has_cells_until_the_last_one_came_to_its_end() -> None:
     line = line_of(one)
     for cell in taken(line):
         assert line.has_cells(one)
-        line.let_go(cell)
+        line.finished(one, cell.candidate)
     assert not line.has_cells(one)
 
 
@@ -185,7 +201,7 @@ def test_a_cell_that_moves_is_seen_at_every_moment() -> None:
     thread = threading.Thread(target=look)
     thread.start()
     for _ in range(2000):
-        cell = line.take(())
+        cell = line.take("gpu")
         assert cell is not None
         line.put_back(cell)
         line.add(one)
@@ -199,9 +215,9 @@ def test_a_closed_line_gives_nothing_until_every_reason_is_lifted() -> None:
     line.close("pause")
     line.close("disk full")
     line.open("pause")
-    assert line.peek(()) is None
+    assert line.peek("gpu") is None
     line.open("disk full")
-    assert line.peek(()) is not None
+    assert line.peek("gpu") is not None
 
 
 def test_whoever_waits_is_woken_by_a_job_and_by_the_end() -> None:
@@ -209,7 +225,7 @@ def test_whoever_waits_is_woken_by_a_job_and_by_the_end() -> None:
     found: list[Cell | None] = []
 
     def work() -> None:
-        while (cell := line.take(())) is not None:
+        while (cell := line.take("gpu")) is not None:
             found.append(cell)
         found.append(None)
 

@@ -12,6 +12,10 @@ def test_an_attribute_cannot_be_left() -> None:
     assert tag("img", alt='"><script>') == '<img alt="&quot;&gt;&lt;script&gt;">'
 
 
+def test_an_attribute_that_is_html_already_is_not_escaped_again() -> None:
+    assert tag("img", src=Html("data:,a&amp;b")) == '<img src="data:,a&amp;b">'
+
+
 def test_names_of_attributes_are_those_of_html_and_empty_ones_are_left_out() -> None:
     assert tag("nav", aria_label="Pages", class_="") == '<nav aria-label="Pages"></nav>'
 

@@ -1,6 +1,7 @@
 import io
 import json
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,8 @@ from samples import made, picture, plan, record_of, source
 from sd_parsers import ParserManager
 from sd_parsers.data import Generators, PromptInfo
 
-from hotfolder.metadata import parameters_text, xmp_packet
-from hotfolder.outputs import CHUNK, encode_png
+from hotfolder.encoding import CHUNK, PNG_ENCODING, Encoding, Format, encode
+from hotfolder.metadata import digital_source_type, own_record, parameters_text, xmp_packet
 from hotfolder.plan import Plan
 from hotfolder.presets import Model
 from hotfolder.record import Record
@@ -20,14 +21,27 @@ IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 
+def untouched(**other: Any) -> Record:
+    """The record of a picture that no generating model touched."""
+    none = {"generate": None, "model": {}, "preset": None, "kind": None, "prompt": None, **other}
+    return record_of(plan(sources=[source("image")])).model_copy(update=none)
+
+
+def parameters(record: Record) -> str:
+    """The text of a picture that a model made."""
+    text = parameters_text(record)
+    assert text is not None
+    return text
+
+
 def text_in_png(record: Record) -> dict[str, str]:
-    with Image.open(io.BytesIO(encode_png(picture(), record))) as image:
+    with Image.open(io.BytesIO(encode(picture(), record).data)) as image:
         image.load()
         return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
 
 
-def read_by_sd_parsers(record: Record) -> PromptInfo:
-    with Image.open(io.BytesIO(encode_png(picture(), record))) as image:
+def read_by_sd_parsers(record: Record, how: Encoding = PNG_ENCODING) -> PromptInfo:
+    with Image.open(io.BytesIO(encode(picture(), record, how).data)) as image:
         found = ParserManager().parse(image)
     assert found is not None
     return found
@@ -40,7 +54,7 @@ def xmp_fields(record: Record) -> dict[str, str]:
 
 
 def test_the_parameters_are_written_as_a1111_does() -> None:
-    assert parameters_text(record_of(plan(prompt="a mug,\non a table"))) == (
+    assert parameters(record_of(plan(prompt="a mug,\non a table"))) == (
         "a mug,\non a table\n"
         "Negative prompt: \n"
         "Steps: 28, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 44, "
@@ -50,7 +64,7 @@ def test_the_parameters_are_written_as_a1111_does() -> None:
 
 
 def test_a_second_pass_and_a_strength_are_said() -> None:
-    text = parameters_text(record_of(plan(true_cfg=4.0, negative_prompt="blurry", strength=0.55)))
+    text = parameters(record_of(plan(true_cfg=4.0, negative_prompt="blurry", strength=0.55, sources=[source()])))
 
     assert "\nNegative prompt: blurry\nSteps: " in text
     assert ", CFG scale: 4, Distilled CFG Scale: 3.5, " in text
@@ -58,13 +72,13 @@ def test_a_second_pass_and_a_strength_are_said() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    details = parameters_text(record_of(plan(guidance=None), result=made({}))).splitlines()[-1]
+    details = parameters(record_of(plan(guidance=None), result=made({}))).splitlines()[-1]
 
     assert details == "Steps: 28, CFG scale: 1, Seed: 44, Size: 48x32, Model: FLUX.1-dev, Version: hotfolder 0.1.0"
 
 
 def test_a_scheduler_without_a_name_in_a1111_goes_by_its_own() -> None:
-    details = parameters_text(record_of(result=made({"scheduler": "FlowMatchHeunDiscreteScheduler"})))
+    details = parameters(record_of(result=made({"scheduler": "FlowMatchHeunDiscreteScheduler"})))
 
     assert "Sampler: FlowMatchHeunDiscreteScheduler, CFG scale: 1" in details
 
@@ -72,8 +86,8 @@ def test_a_scheduler_without_a_name_in_a1111_goes_by_its_own() -> None:
 def test_a_model_in_a_folder_gives_its_name_away_but_not_where_it_lies() -> None:
     record = record_of(plan(model=Model(repo='/home/ann/models/my "best", v1: {x}')))
 
-    assert ", Model: my best v1 x, " in parameters_text(record)
-    assert "/home/ann" not in parameters_text(record) + xmp_packet(record)
+    assert ", Model: my best v1 x, " in parameters(record)
+    assert "/home/ann" not in parameters(record) + xmp_packet(record)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +99,17 @@ def test_a_prompt_cannot_pass_for_what_follows_it(mark: str) -> None:
     (sampler,) = found.samplers
     assert sampler.parameters["seed" if "seed" in sampler.parameters else "Seed"] == "44"
     assert not sampler.negative_prompts
-    lines = parameters_text(record_of(plan(prompt=mark))).splitlines()
+    lines = parameters(record_of(plan(prompt=mark))).splitlines()
     assert [line.startswith("Negative prompt:") for line in lines].count(True) == 1
     assert [line.lstrip().startswith("Steps:") for line in lines].count(True) == 1
 
 
-def test_sd_parsers_reads_what_was_asked_from_the_png() -> None:
+# sd-parsers knows no AVIF.
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_sd_parsers_reads_what_was_asked(form: Format) -> None:
     found = read_by_sd_parsers(
-        record_of(plan(prompt="ein Becher, weiß 🫖", negative_prompt="blurry, low", true_cfg=3.0))
+        record_of(plan(prompt="ein Becher, weiß 🫖", negative_prompt="blurry, low", true_cfg=3.0)),
+        Encoding(format=form),
     )
 
     (sampler,) = found.samplers
@@ -121,10 +138,10 @@ def test_pillow_reads_the_three_texts_from_the_png() -> None:
     record = record_of(plan(prompt="weiß"))
     texts = text_in_png(record)
 
-    assert texts["parameters"] == parameters_text(record)
+    assert texts["parameters"] == parameters(record)
     assert Record.model_validate_json(texts[CHUNK]) == record
     assert json.loads(texts[CHUNK])["type"] == "picture"
-    with Image.open(io.BytesIO(encode_png(picture(), record))) as image:
+    with Image.open(io.BytesIO(encode(picture(), record).data)) as image:
         image.load()
         assert image.info["XML:com.adobe.xmp"] == xmp_packet(record)
 
@@ -157,3 +174,48 @@ def test_xmp_names_program_model_and_prompt() -> None:
 @settings(deadline=None, max_examples=60)
 def test_xmp_is_xml_whatever_the_prompt_says(prompt: str) -> None:
     assert xmp_fields(record_of(plan(prompt=prompt)))[f"{IPTC}DigitalSourceType"].startswith(SOURCE_TYPES)
+
+
+@pytest.mark.parametrize("prompt", [None, ""])
+def test_a_picture_that_no_model_touched_says_only_what_wrote_it(prompt: str | None) -> None:
+    record = untouched(prompt=prompt)
+
+    assert parameters_text(record) is None
+    assert digital_source_type(record) is None
+    assert {tag.rpartition("}")[2] for tag in xmp_fields(record)} == {"CreatorTool", "CreateDate"}
+
+
+def test_a_size_that_nobody_asked_for_is_left_out() -> None:
+    record = record_of()
+    assert record.generate is not None
+    unsized = record.model_copy(update={"generate": record.generate.model_copy(update={"width": None, "height": None})})
+    assert ", Seed: 44, Model hash: " in parameters(unsized)
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+@settings(deadline=None, max_examples=60)
+def test_our_own_record_comes_back_from_xmp_whatever_it_says(text: str) -> None:
+    own = json.dumps({"prompt": text}, ensure_ascii=False)
+
+    found = own_record(xmp_packet(record_of(), own=own))
+
+    assert found is not None
+    assert json.loads(found) == {"prompt": text}
+
+
+def test_our_own_record_is_found_where_another_program_made_it_an_attribute() -> None:
+    packet = xmp_packet(record_of(), own='{"a": 1}').replace('<hotfolder:Record>{"a": 1}</hotfolder:Record>', "")
+    moved = packet.replace('rdf:about=""', 'rdf:about="" hotfolder:Record="{&quot;a&quot;: 1}"')
+
+    assert own_record(moved) == '{"a": 1}'
+
+
+ENTITY = (
+    '<!DOCTYPE a [<!ENTITY b "{}">]>'
+    '<a xmlns:hotfolder="http://ns.hotfolder.invalid/1.0/"><hotfolder:Record>&b;</hotfolder:Record></a>'
+)
+
+
+@pytest.mark.parametrize("packet", ["", "no XML", xmp_packet(record_of()), ENTITY, "<a>"])
+def test_what_is_no_packet_of_ours_holds_no_record(packet: str) -> None:
+    assert own_record(packet) is None

@@ -69,6 +69,8 @@ def test_a_job_file_makes_a_take_of_its_name(file_name: str, name: str) -> None:
         ("mug.png.first", ControlName(control=Control.FIRST, name="mug", take=None)),
         ("mug_take02.pause", ControlName(control=Control.PAUSE, name="mug", take=2)),
         ("mug_take02.toml.resume", ControlName(control=Control.RESUME, name="mug", take=2)),
+        ("mug.use.txt", ControlName(control=Control.USE, name="mug", take=None)),
+        ("mug_take02.use", ControlName(control=Control.USE, name="mug", take=2)),
         ("mug_take02_001.cancel", ControlName(control=Control.CANCEL, name="mug", take=2)),
         ("mug_take02_001.png.cancel", ControlName(control=Control.CANCEL, name="mug", take=2)),
         ("a\nb.cancel", ControlName(control=Control.CANCEL, name="a_b", take=None)),

@@ -11,9 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hotfolder import jobfile, outputs, record, tomltext
+from hotfolder.dropped import read_plan, wishes_of_plan
 from hotfolder.errors import Problem, Rejected
-from hotfolder.jobfile import MAX_SEED
-from hotfolder.plan import Plan, Source, digest, make_plan, read_plan, wishes_of, wishes_of_plan
+from hotfolder.kindkeys import MAX_SEED
+from hotfolder.plan import Generation, Plan, Source, UsedPreset, digest
+from hotfolder.planning import make_plan, wishes_of
 from hotfolder.presets import Presets
 
 SHIPPED = Presets.of(Path("/nonexistent"))
@@ -22,6 +24,7 @@ PROMPTS = st.text(
     st.characters(
         exclude_categories=["Cs"], exclude_characters=[chr(code) for code in range(32) if chr(code) not in "\n\t\r"]
     ),
+    min_size=1,
     max_size=300,
 )
 
@@ -31,9 +34,22 @@ def plan_of(text: str, *sources: Source, drawn_seed: int = 7) -> Plan:
     return make_plan("mug_take01", job, sources, drawn_seed)
 
 
-def picture(role: str = "image", width: int = 640, height: int = 480) -> Source:
-    file = f"outputs/mug_take01/sources/{role}.png"
-    return Source(role=role, name=f"{role}.png", file=file, sha256="5" * 64, width=width, height=height)
+def picture(role: str = "image", width: int = 640, height: int = 480, *, name: str = "a.png") -> Source:
+    file = f"outputs/mug_take01/sources/{name}"
+    return Source(role=role, name=name, file=file, sha256="5" * 64, width=width, height=height)
+
+
+def size_of(plan: Plan) -> tuple[int, int]:
+    """Width and height at which the first stage generates."""
+    told = generation_of(plan)
+    assert told.width is not None
+    assert told.height is not None
+    return told.width, told.height
+
+
+def generation_of(plan: Plan) -> Generation:
+    """What the first stage, which generates, is told."""
+    return plan.item(1).generation(1)
 
 
 def dropped(data: bytes) -> Plan:
@@ -47,7 +63,9 @@ def problems_of(data: bytes) -> tuple[Problem, ...]:
 
 
 FILL = plan_of(
-    'preset = "tiny-fill"\nprompt = "x"\nimage = "image.png"\nmask = "mask.png"\n', picture(), picture("mask")
+    'preset = "tiny-fill"\nprompt = "x"\nimage = "image.png"\nmask = "mask.png"\n',
+    picture(name="image.png"),
+    picture("mask", name="mask.png"),
 )
 
 
@@ -57,8 +75,9 @@ FILL = plan_of(
 @example('"""\\', MAX_SEED, 1000)
 @example("\u2028\u0085\x7f\ufeff", 1, 1)
 def test_a_plan_reads_back_the_same_from_disk_and_when_dropped(prompt: str, seed: int, count: int) -> None:
-    plan = samples.plan(prompt=prompt, model=SHIPPED.get("tiny").model, meta={"text": prompt}, title="spring")
-    plan = plan.model_copy(update={"preset": "tiny", "seed": seed, "count": count})
+    used = UsedPreset(kind="text2img", model=SHIPPED.get("tiny").model)
+    plan = samples.plan(prompt=prompt, preset="tiny", presets={"tiny": used}, meta={"text": prompt}, title="spring")
+    plan = plan.changed(seed=seed, count=count)
     assert Plan.load(plan.dump()) == plan
     assert dropped(plan.dump()) == plan
 
@@ -66,7 +85,7 @@ def test_a_plan_reads_back_the_same_from_disk_and_when_dropped(prompt: str, seed
 def test_a_plan_with_pictures_reads_back_the_same() -> None:
     assert dropped(FILL.dump()) == FILL
     wishes = wishes_of_plan(dropped(FILL.dump()))
-    assert [(wish.role, wish.name, wish.sha256) for wish in wishes] == [
+    assert [(wish.role, wish.place, wish.sha256) for wish in wishes] == [
         ("image", "outputs/mug_take01/sources/image.png", "5" * 64),
         ("mask", "outputs/mug_take01/sources/mask.png", "5" * 64),
     ]
@@ -111,12 +130,12 @@ def test_the_size_is_the_jobs_else_its_pictures_else_the_presets(
     text: str, sources: tuple[Source, ...], size: tuple[int, int]
 ) -> None:
     plan = plan_of(text, *sources)
-    assert (plan.generate.width, plan.generate.height) == size
+    assert size_of(plan) == size
 
 
 def test_a_picture_larger_than_the_preset_makes_is_made_smaller_and_the_job_says_so() -> None:
     plan = plan_of('preset = "flux-kontext"\nprompt = "a"\nimage = "a.png"\n', picture(width=6000, height=4000))
-    width, height = plan.generate.width, plan.generate.height
+    width, height = size_of(plan)
     assert width * height <= 1024 * 1024
     assert width / height == pytest.approx(1.5, abs=0.03)
     assert f"made at {width}x{height} instead of 6000x4000" in plan.notices[0]
@@ -126,7 +145,7 @@ def test_a_picture_larger_than_the_preset_makes_is_made_smaller_and_the_job_says
 @example(30_000, 1)
 def test_sides_are_multiples_of_16_and_never_beyond_the_limits(width: int, height: int) -> None:
     plan = plan_of('prompt = "a"\nimage = "a.png"\n', picture(width=width, height=height))
-    for side in (plan.generate.width, plan.generate.height):
+    for side in size_of(plan):
         assert side % 16 == 0
         assert 16 <= side <= 8192
     assert dropped(plan.dump()) == plan, "what we write is not refused when it is dropped"
@@ -139,14 +158,14 @@ def test_a_size_that_had_to_be_changed_is_told() -> None:
 
 
 def test_strength_is_only_for_a_picture_and_has_a_default() -> None:
-    assert plan_of('prompt = "a"\n').generate.strength is None
-    assert plan_of('prompt = "a"\nimage = "a.png"\n', picture()).generate.strength == 0.6
-    assert plan_of('prompt = "a"\nimage = "a.png"\nstrength = 0.1\n', picture()).generate.strength == 0.1
+    assert generation_of(plan_of('prompt = "a"\n')).strength is None
+    assert generation_of(plan_of('prompt = "a"\nimage = "a.png"\n', picture())).strength == 0.6
+    assert generation_of(plan_of('prompt = "a"\nimage = "a.png"\nstrength = 0.1\n', picture())).strength == 0.1
 
 
 def test_true_cfg_of_1_is_no_second_pass() -> None:
-    assert plan_of('prompt = "a"\ntrue_cfg = 1.0\n').generate.true_cfg is None
-    assert plan_of('prompt = "a"\ntrue_cfg = 1.5\n').generate.true_cfg == 1.5
+    assert generation_of(plan_of('prompt = "a"\ntrue_cfg = 1.0\n')).true_cfg is None
+    assert generation_of(plan_of('prompt = "a"\ntrue_cfg = 1.5\n')).true_cfg == 1.5
 
 
 def test_a_plan_carries_what_is_the_callers_own() -> None:
@@ -170,10 +189,10 @@ def test_a_dropped_sidecar_is_a_plan_of_that_one_picture() -> None:
     made = samples.record_of(plan, candidate=3)
     sidecar = record.dump(made.model_copy(update={"file_sha256": "f" * 64}))
     again = dropped(sidecar)
-    assert (again.seed, again.count, again.generate, again.sources, again.meta) == (
+    assert (again.seed, again.count, generation_of(again), again.sources, again.meta) == (
         7,
         1,
-        plan.generate,
+        generation_of(plan),
         plan.sources,
         plan.meta,
     )
@@ -183,15 +202,17 @@ def test_a_sidecar_as_it_is_written_beside_a_picture_can_be_dropped(tmp_path: Pa
     plan = plan_of('prompt = "a"\ntrue_cfg = 2.0\nnegative_prompt = "b"\n')
     outputs.write(tmp_path, "mug_take01_001", samples.picture(), samples.record_of(plan, candidate=1))
     (sidecar,) = tmp_path.glob("*.png.toml")
-    assert dropped(sidecar.read_bytes()).generate == plan.generate
+    assert generation_of(dropped(sidecar.read_bytes())) == generation_of(plan)
 
 
 def edited(**changes: Any) -> bytes:
-    """The plan of a fill, with other values; None takes a key away."""
+    """The plan of a fill, with other values; `__` goes into a table or a list, None takes a key away."""
     table = tomllib.loads(FILL.dump().decode())
     for key, value in changes.items():
-        where, _, last = key.rpartition("__")
-        target = table[where] if where else table
+        *where, last = key.split("__")
+        target: Any = table
+        for part in where:
+            target = target[int(part) if part.isdigit() else part]
         if value is None:
             del target[last]
         else:
@@ -205,57 +226,76 @@ def _sources(change: Callable[[list[dict[str, Any]]], object]) -> list[dict[str,
     return list(rows)
 
 
+FILL_PRESET = tomllib.loads(FILL.dump().decode())["presets"]["tiny-fill"]
+STAGES = tomllib.loads(FILL.dump().decode())["stages"]
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
         ({"schema": 2}, "newer-schema"),
-        ({"model__repo": "evil/pickle"}, "wrong-model"),
-        ({"model__dtype": "bfloat16"}, "wrong-model"),
-        ({"model__trust_remote_code": True}, "unknown-key"),
-        ({"kind": "text2img"}, "wrong-kind"),
-        ({"preset": "tiny"}, "wrong-model"),
-        ({"preset": "tiny-fil"}, "unknown-preset"),
-        ({"preset": "x" * 60_000}, "bad-value"),
+        ({"presets__tiny-fill__model__repo": "evil/pickle"}, "wrong-model"),
+        ({"presets__tiny-fill__model__dtype": "bfloat16"}, "wrong-model"),
+        ({"presets__tiny-fill__model__trust_remote_code": True}, "unknown-key"),
+        ({"presets__tiny-fill__model": None}, "missing-key"),
+        ({"presets__tiny-fill__kind": "text2img"}, "wrong-model"),
+        ({"presets__tiny-fill__kind": "clip"}, "wrong-kind"),
+        ({"presets__tiny-fill__kind": "pickle"}, "bad-value"),
+        ({"presets__tiny-fill__max_sequence_length": 10**9}, "bad-value"),
+        ({"presets__tiny-fill__keys": {"steps": 10**9}}, "bad-value"),
+        ({"presets": {"tiny": FILL_PRESET}, "preset": "tiny"}, "wrong-model"),
+        ({"presets": {"tiny-fil": FILL_PRESET}, "preset": "tiny-fil"}, "unknown-preset"),
+        ({"presets": None}, "missing-key"),
+        ({"preset": "tiny"}, "missing-key"),
+        ({"preset": "x" * 60_000}, "missing-key"),
         ({"promt": "x"}, "unknown-key"),
         ({"seed": None}, "missing-key"),
         ({"seed": -1}, "bad-value"),
         ({"count": 1001}, "bad-value"),
         ({"priority": 1000}, "bad-value"),
-        ({"stages": ["export"]}, "bad-value"),
-        ({"stages": ["generate", "rm"]}, "bad-value"),
+        ({"stages": [STAGES[0]]}, "bad-pipeline"),
+        ({"stages": [STAGES[1], STAGES[0]]}, "bad-pipeline"),
+        ({"stages": [STAGES[0], STAGES[0], STAGES[1]]}, "bad-pipeline"),
+        ({"stages": [{"stage": "rm", "id": "rm"}, STAGES[1]]}, "bad-pipeline"),
+        ({"stages": [{"stage": "crop", "id": "crop"}, *STAGES]}, "bad-pipeline"),
+        ({"stages": ["generate", "export"]}, "bad-value"),
         ({"stages": []}, "bad-value"),
         ({"title": "x" * 201}, "bad-value"),
         ({"meta": {"x": "y" * 5000}}, "bad-value"),
-        ({"generate__width": 1_000_000}, "bad-value"),
-        ({"generate__width": 100}, "bad-value"),
-        ({"generate__height": 0}, "bad-value"),
-        ({"generate__steps": 10**9}, "bad-value"),
-        ({"generate__guidance": -1.0}, "bad-value"),
-        ({"generate__true_cfg": 4.0}, "wrong-kind"),
-        ({"generate__negative_prompt": "x"}, "wrong-kind"),
-        ({"generate__strength": 0.5}, "wrong-kind"),
-        ({"generate__max_sequence_length": 10**9}, "bad-value"),
-        ({"generate__prompt": "x" * 20_001}, "bad-value"),
-        ({"generate__prompt": None}, "missing-key"),
-        ({"generate": 3}, "bad-value"),
+        ({"stages__0__width": 1_000_000}, "bad-value"),
+        ({"stages__0__hieght": 64}, "unknown-key"),
+        ({"stages__0__count": 1001}, "bad-value"),
+        ({"stages__1__format": "exe"}, "bad-value"),
+        ({"keys__width": 1_000_000}, "bad-value"),
+        ({"keys__height": 0}, "bad-value"),
+        ({"keys__steps": 10**9}, "bad-value"),
+        ({"keys__guidance": -1.0}, "bad-value"),
+        ({"keys__true_cfg": 4.0}, "wrong-kind"),
+        ({"keys__negative_prompt": "x"}, "wrong-kind"),
+        ({"keys__strength": 0.5}, "wrong-kind"),
+        ({"keys__max_sequence_length": 10**9}, "unknown-key"),
+        ({"keys__prompt": "x" * 20_001}, "bad-value"),
+        ({"keys__prompt": 3}, "bad-value"),
+        ({"keys__hieght": 64}, "unknown-key"),
+        ({"keys": 3}, "bad-value"),
+        ({"axes": [{"key": "seed", "values": [1, -1]}]}, "bad-value"),
+        ({"axes": [{"key": "hieght", "values": [64]}]}, "unknown-key"),
+        ({"axes": [{"key": "stage.rm.padding", "values": [1]}]}, "unknown-key"),
+        ({"axes": [{"key": "stage.export.quality", "values": [1, 101]}]}, "bad-value"),
+        ({"axes": [{"key": "seed", "values": []}]}, "bad-value"),
         ({"sources": None}, "missing-key"),
         ({"sources": _sources(lambda rows: rows.pop())}, "missing-key"),
         ({"sources": _sources(lambda rows: rows.append(rows[0]))}, "bad-value"),
-        ({"sources": _sources(lambda rows: rows[0].update(role="control"))}, "wrong-kind"),
+        ({"sources": _sources(lambda rows: rows[0].update(role="control"))}, "missing-key"),
         ({"sources": _sources(lambda rows: rows[0].update(role="seed"))}, "bad-value"),
         ({"sources": _sources(lambda rows: rows[0].update(sha256="x"))}, "bad-value"),
-        ({"type": "picture"}, ""),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:80],
 )
 def test_a_plan_that_was_made_up_is_read_as_strictly_as_a_job_file(changes: dict[str, Any], code: str) -> None:
-    data = edited(**changes)
-    if code:
-        problems = problems_of(data)
-        assert code in {problem.code for problem in problems}, problems
-        assert all(len(problem.message) < 300 for problem in problems)
-    else:
-        assert dropped(data).generate == FILL.generate, "a sidecar has all that is needed, and more"
+    problems = problems_of(edited(**changes))
+    assert code in {problem.code for problem in problems}, problems
+    assert all(len(problem.message) < 300 for problem in problems)
 
 
 def test_the_same_bytes_have_the_same_digest() -> None:

@@ -8,9 +8,9 @@ from tiny_jobs import ignore, mask, settings_of, source
 from hotfolder.engine import Request
 from hotfolder.errors import SettingsError
 from hotfolder.gpu import GpuEngine
-from hotfolder.jobfile import KIND_KEYS
+from hotfolder.kindkeys import KIND_KEYS
 from hotfolder.kinds import KINDS
-from hotfolder.presets import Presets, shipped_dir
+from hotfolder.presets import HELPER_KINDS, Presets, shipped_dir
 
 SHIPPED = Presets.of(Path("/nowhere"))
 #: What the model cards recommend: steps, guidance, max_sequence_length. For dev they show 50 steps; 28 is our choice.
@@ -30,6 +30,17 @@ TINY = {
     "tiny-control": "control",
     "tiny-redux": "redux",
 }
+#: Licence of the weights, as their cards say it, and megabytes to download.
+HELPERS = {
+    "detect": ("Apache-2.0", 690),
+    "depth": ("Apache-2.0", 99),
+    "pose": ("Apache-2.0", 344),
+    "clip": ("MIT", 1711),
+    "swin2sr": ("Apache-2.0", 49),
+    "esrgan": ("BSD-3-Clause", 67),
+}
+TINY_HELPERS = {f"tiny-{kind}": kind for kind in HELPER_KINDS}
+PAINTING = sorted({*CARDS, *TINY})
 
 
 @pytest.fixture
@@ -44,10 +55,24 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> GpuEngine:
 
 
 def test_the_shipped_presets_are_these() -> None:
-    assert SHIPPED.names() == sorted({*CARDS, *TINY})
+    assert SHIPPED.names() == sorted({*PAINTING, *HELPERS, *TINY_HELPERS})
 
 
-@pytest.mark.parametrize("name", SHIPPED.names())
+@pytest.mark.parametrize("name", [*HELPERS, *TINY_HELPERS])
+def test_a_helper_preset_has_no_keys_and_says_what_it_takes_to_have_it(name: str) -> None:
+    preset = SHIPPED.get(name)
+    assert preset.kind in HELPER_KINDS
+    assert preset.title
+    assert preset.keys == {}
+    assert preset.model.dtype == "float32"
+    licence, megabytes = HELPERS.get(name, ("Apache-2.0", 0))
+    assert preset.licence == licence
+    assert preset.download_gb >= round(megabytes / 1000, 1)
+    assert preset.url == (f"https://huggingface.co/{preset.model.repo}" if megabytes else "")
+    assert preset.kind == TINY_HELPERS.get(name, preset.kind)
+
+
+@pytest.mark.parametrize("name", PAINTING)
 def test_a_shipped_preset_names_its_kind_licence_and_keys_that_a_job_may_set(name: str) -> None:
     preset = SHIPPED.get(name)
     assert preset.kind in KINDS
@@ -67,7 +92,7 @@ def test_a_real_model_has_the_settings_of_its_card_and_says_what_it_takes_to_hav
     assert ("Non-Commercial" in preset.licence) == (name != "flux-schnell")
 
 
-@pytest.mark.parametrize("name", SHIPPED.names())
+@pytest.mark.parametrize("name", PAINTING)
 def test_only_where_no_picture_decides_the_size_a_preset_does(name: str) -> None:
     preset = SHIPPED.get(name)
     assert ({"width", "height"} <= preset.keys.keys()) == (preset.kind in {"text2img", "redux"})
@@ -142,6 +167,11 @@ def test_an_edited_preset_serves_the_next_job(own: Path) -> None:
         ('extends = "tiny"\nkind = "video"', "kind = 'video'"),
         ('extends = "tiny"\n[model]\ndtype = "int2"', "model.dtype = 'int2'"),
         ('kind = "text2img"', "model is missing"),
+        ('extends = "tiny"\nkind = "depth"', "a preset of the kind depth makes no pictures and has no keys"),
+        ('extends = "tiny-redux"\nkind = "clip"', "base is accepted for the kind redux only"),
+        ('extends = "tiny"\n[model]\nfile = "x.safetensors"', "file is accepted for the kind upscale only"),
+        ('extends = "tiny-upscale"\n[model]\nfile = "x.pth"', "a file that ends in .safetensors is accepted"),
+        ('extends = "tiny-upscale"\n[model]\nfile = "../x.safetensors"', "a file inside the repo is accepted"),
         ('extends = "tiny"\nname = "x"', "name"),
         ('extends = "tiny"\nmodel = "black-forest-labs/FLUX.1-dev"', "model = 'black-forest-labs/FLUX.1-dev'"),
         ('extends = "odd"\n[model]\ndtype = "float32"', "model.repo is missing"),

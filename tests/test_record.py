@@ -10,8 +10,8 @@ from PIL import Image
 from samples import FACTS, MODEL, made, picture, plan, record_of, source
 
 from hotfolder import __version__
+from hotfolder.dropped import read_plan
 from hotfolder.errors import JobError
-from hotfolder.plan import read_plan
 from hotfolder.presets import Presets
 from hotfolder.record import Record, dump, load, pixels_sha256, versions
 from hotfolder.tomltext import parse
@@ -40,6 +40,7 @@ def test_a_sidecar_says_of_its_picture_what_the_plan_says_of_the_job() -> None:
 
     assert (record.job, record.item, record.candidate) == ("mug_take01", 1, 3)
     assert record.seed == 44
+    assert record.generate is not None
     assert record.prompt == record.generate.prompt == "a mug"
     assert (record.title, record.project, record.meta) == ("spring", "shop", {"sku": 7})
     assert record.pixels_sha256 == pixels_sha256(picture())
@@ -82,8 +83,8 @@ def test_a_dropped_sidecar_makes_this_one_picture_again(presets: Presets) -> Non
 
     assert again.seed == job.seed_of(3)
     assert again.candidates == 1
-    assert (again.preset, again.kind, again.model) == (job.preset, job.kind, job.model)
-    assert (again.generate, again.sources) == (job.generate, job.sources)
+    assert (again.preset, again.presets) == (job.preset, job.presets)
+    assert (again.item(1).generation(1), again.sources) == (job.item(1).generation(1), job.sources)
     assert (again.title, again.meta) == (job.title, job.meta)
 
 
@@ -98,7 +99,7 @@ def test_what_the_engine_used_instead_does_not_hide_what_the_preset_says(presets
     assert "used_repo" not in record.model
     assert record.model["device"] == "cpu"
     assert record.speed == "fast"
-    assert read_plan(parse(dump(record)), presets).model == MODEL
+    assert read_plan(parse(dump(record)), presets).presets["flux-dev"].model == MODEL
 
 
 def test_the_stages_hand_the_hashes_on() -> None:

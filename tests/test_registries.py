@@ -1,24 +1,24 @@
 """What every kind and every stage must do, be it the newest: found in the registries, not in a list of ours."""
 
-import dataclasses
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
-from painted import PaintedEngine
+import stage_calls
 from PIL import Image
-from samples import plan
 
 from hotfolder import presets, run
-from hotfolder.clock import SystemClock
-from hotfolder.engine import JobStopped, Request
+from hotfolder.engine import Answer, Box, JobStopped, Made, Question, Request, StopReason, Tick
 from hotfolder.gpu import GpuEngine
-from hotfolder.jobfile import KIND_KEYS
-from hotfolder.journal import StopReason
+from hotfolder.kindkeys import KIND_KEYS
 from hotfolder.kinds import KINDS
-from hotfolder.presets import Presets
+from hotfolder.plan import Generation
+from hotfolder.presets import Model, Presets
 from hotfolder.settings import Settings
-from hotfolder.stages import STAGES, Work
+from hotfolder.stagekeys import STAGE_KEYS, Generating
+from hotfolder.stages import STAGES, Call, Choice, Chosen, Ending, Outcome, UsedModel, Work
 
 STEPS = 4
 
@@ -93,20 +93,132 @@ def test_every_kind_can_be_stopped_in_every_phase_and_is_as_new(
     assert engine.make(request, stop_at("never", 0)).image.tobytes() == fresh
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_asks_whether_to_stop_before_it_does_anything(stage: str, tmp_path: Path) -> None:
-    work = Work(
-        plan=plan(),
-        plan_sha256="0" * 64,
-        run_id="run",
-        folder=tmp_path,
-        candidate=1,
-        engine=PaintedEngine(),
-        tick=stop_at(stage, 0),
-        finished_at=SystemClock().now(),
-        versions={},
+# --- stages ---
+
+#: What a stage is told that does nothing without being told: keys that need a value, and those of helper models.
+TOLD: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "prepare": [{}, {"control": "canny"}, {"control": "depth"}],
+    "generate": [{"preset": "painter"}],
+    "select": [{}, {"by": "clip"}],
+    "upscale": [{}, {"by": "enlarger"}],
+    "hires": [{"preset": "painter"}],
+    "refine": [{"preset": "painter"}],
+    "detect": [{}, {"by": "finder", "label": "mug"}],
+    "detail": [{"preset": "painter"}],
+    "crop": [{"aspect": "1:1"}, {"padding": 4}],
+    "resize": [{"width": 20}],
+    "pad": [{"left": 4}],
+    "rotate": [{"degrees": 33.0}],
+    "overlay": [{"text": "Hi"}],
+    "cleanup": [{"denoise": 0.5, "sharpen": 1.0, "despeckle": True}],
+    "color": [{"autocontrast": True, "saturation": 0.5}],
+}
+CELLS = [(stage, keys) for stage in STAGES for keys in TOLD.get(stage, [{}])]
+every_cell = pytest.mark.parametrize(
+    ("stage", "keys"), CELLS, ids=[f"{stage}-{'-'.join(map(str, keys.values()))}" for stage, keys in CELLS]
+)
+
+
+class Everyone(stage_calls.AskedEngine):
+    """Makes what it is asked for, and answers as a helper model of each kind would."""
+
+    def make(self, request: Request, tick: Tick) -> Made:
+        for step in range(request.steps):
+            tick("denoise", step + 1, request.steps)
+        return Made(image=Image.new("RGB", (request.width, request.height), "teal"), model={}, timings={})
+
+    def ask(self, question: Question, tick: Tick) -> Answer:
+        tick("infer", 0, 0)
+        first = question.pictures[0]
+        larger = first.resize((first.width * 2, first.height * 2))
+        return Answer(
+            image=larger if question.kind == "upscale" else first,
+            boxes=(Box(left=2, top=2, right=30, bottom=30, label=question.text),),
+            scores=tuple(range(len(question.pictures))),
+        )
+
+
+def run_stage(stage: str, keys: Mapping[str, Any], tick: Tick) -> tuple[Work, Work, Outcome | Chosen | None]:
+    """Run one cell; return what it was given, that as it was before, and what it made; None: it was stopped."""
+    parsed = STAGE_KEYS[stage].model_validate(keys)
+    use, generation = None, None
+    if isinstance(parsed, Generating):
+        use = UsedModel(preset="painter", kind="text2img", model=Model(repo="somebody/painter"))
+        generation = Generation(steps=STEPS, strength=0.5, takes=("image",))
+    elif parsed.helper:
+        use = UsedModel(preset=parsed.helper, kind=HELPS[stage], model=Model(repo="somebody/helper"))
+    picture, grey = stage_calls.photo(48, 40), Image.new("L", (48, 40), 128)
+    given = Work(
+        pictures={"": picture}, mask=grey, control=grey.convert("RGB"), boxes=(Box(left=4, top=4, right=40, bottom=36),)
     )
-    with pytest.raises(JobStopped):
-        run.run_cell(stage, work)
-    assert not list(tmp_path.iterdir())
-    assert dataclasses.replace(work, made=None) == work
+    before = Work(pictures={"": picture.copy()}, mask=grey.copy(), control=grey.convert("RGB"), boxes=given.boxes)
+    call = Call(keys=parsed, seed=7, prompt="a mug", engine=Everyone(), tick=tick, use=use, generation=generation)
+    made = None
+    with contextlib.suppress(JobStopped):
+        made = run.run_cell(stage, [given, given] if isinstance(STAGES[stage], Choice) else [given], call)
+    return given, before, made
+
+
+#: What the helper model of a stage is of.
+HELPS = {"prepare": "depth", "select": "clip", "upscale": "upscale", "detect": "detect"}
+
+
+class StopAfter(stage_calls.Ticks):
+    """A tick that stops a cell when it was called so often."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+
+    def __call__(self, phase: str, step: int, steps: int, /) -> None:
+        super().__call__(phase, step, steps)
+        if len(self.came) >= self._count:
+            raise JobStopped(StopReason.CANCEL)
+
+
+def test_every_stage_has_its_keys_under_the_same_name() -> None:
+    assert STAGES.keys() <= STAGE_KEYS.keys()
+    assert {stage for stage in STAGES if isinstance(STAGES[stage], Choice)} == {
+        stage for stage in STAGES if STAGE_KEYS[stage].whole_item
+    }
+    assert [stage for stage in STAGES if isinstance(STAGES[stage], Ending)] == ["export"]
+    assert all(stage.version >= 1 for stage in STAGES.values())
+
+
+@every_cell
+def test_every_stage_asks_whether_to_stop_before_it_does_anything(stage: str, keys: dict[str, Any]) -> None:
+    tick = stage_calls.Ticks()
+    given, before, made = run_stage(stage, keys, tick)
+    assert made is not None
+    assert tick.came[0] == (stage, 0, 0)
+    if not isinstance(STAGES[stage], Ending):
+        assert len(tick.came) > 1, "the stage itself asks too, not only what runs it"
+    assert same(given, before), "what it was given is as it was"
+
+
+@every_cell
+def test_every_stage_can_be_stopped_wherever_it_asks_and_is_as_new(stage: str, keys: dict[str, Any]) -> None:
+    tick = stage_calls.Ticks()
+    _, _, whole = run_stage(stage, keys, tick)
+    for count in range(1, len(tick.came) + 1):
+        stopping = StopAfter(count)
+        given, before, made = run_stage(stage, keys, stopping)
+        assert made is None, f"it went on after {stopping.came[-1]}"
+        assert stopping.came == tick.came[:count], "nothing went on after it was told to stop"
+        assert same(given, before)
+    _, _, again = run_stage(stage, keys, stage_calls.Ticks())
+    assert type(again) is type(whole)
+    if isinstance(again, Outcome) and isinstance(whole, Outcome):
+        assert same(again.work, whole.work)
+    else:
+        assert again == whole
+
+
+def same(one: Work, other: Work) -> bool:
+    """Whether two works hold the same pixels."""
+    return told(one) == told(other) and one.boxes == other.boxes
+
+
+def told(work: Work) -> dict[str, tuple[str, tuple[int, int], bytes]]:
+    things = {**work.pictures, "mask": work.mask, "control": work.control}
+    return {name: (image.mode, image.size, image.tobytes()) for name, image in things.items() if image is not None}

@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from hotfolder import sources
 from hotfolder.errors import JobError
-from hotfolder.plan import Source, Wish
+from hotfolder.plan import Source
+from hotfolder.planning import Wish
 from hotfolder.settings import Settings
 from hotfolder.sources import Found
 
@@ -34,7 +35,8 @@ def settings_in(root: Path, **inbox: str) -> Settings:
 
 
 def wish(name: str, role: str = "image", sha256: str | None = None) -> Wish:
-    return Wish(role=role, name=name, sha256=sha256)
+    """What a job wishes for; with a hash, what a plan does, which names the place too."""
+    return Wish(role=role, name=name, sha256=sha256, place=name if sha256 else None)
 
 
 def png(image: Image.Image | None = None, **options: object) -> bytes:
@@ -69,7 +71,7 @@ def loaded(settings: Settings, data: bytes, role: str = "image") -> Image.Image:
     """The picture as the engine gets it, after having been dropped as `data`."""
     put(settings.inbox_dir / "a.png", data)
     source = take(settings, "a.png", role)
-    image = sources.load(settings.outputs_dir / "mug_take01", samples.plan(sources=[source]))[role]
+    image = sources.load(settings.outputs_dir / "mug_take01", {role: source})[role]
     assert image.size == (source.width, source.height), "the plan was told the size that the engine gets"
     return image
 
@@ -106,7 +108,8 @@ def test_a_picture_is_looked_for_beside_the_job_and_then_in_the_inbox_root(setti
         "./",
         "/",
         "/etc/passwd",
-        "@mug",
+        "@mug/../cup",
+        "@mug\0",
         "a\0.png",
     ],
 )
@@ -229,7 +232,7 @@ def test_two_pictures_of_one_name_are_both_kept(settings: Settings) -> None:
     found = sources.find(settings, wish("b/x.png", "mask"), "")
     assert found is not None
     mask = sources.take(settings, found, folder, ["x.png"])
-    pictures = sources.load(folder, samples.plan(sources=[image, mask]))
+    pictures = sources.load(folder, {"image": image, "mask": mask})
     assert pictures["image"].getpixel((0, 0)) == (0, 0, 0)
     assert pictures["mask"].getpixel((0, 0)) == 255
 
@@ -261,15 +264,15 @@ def test_a_picture_larger_than_is_allowed_is_refused_unread(tmp_path: Path) -> N
 
 def test_a_copy_that_was_changed_is_noticed_and_force_goes_on(settings: Settings) -> None:
     source = take_bytes(settings, png())
-    folder, plan = settings.outputs_dir / "mug_take01", samples.plan(sources=[source])
+    folder, wanted = settings.outputs_dir / "mug_take01", {"image": source}
     (settings.workspace / source.file).write_bytes(png(Image.new("RGB", (8, 6), "blue")))
     with pytest.raises(JobError, match=r"sources/a.png") as caught:
-        sources.load(folder, plan)
+        sources.load(folder, wanted)
     assert caught.value.code == "changed-file"
-    assert sources.load(folder, plan, force=True)["image"].getpixel((0, 0)) == (0, 0, 255)
+    assert sources.load(folder, wanted, force=True)["image"].getpixel((0, 0)) == (0, 0, 255)
     (settings.workspace / source.file).unlink()
     with pytest.raises(JobError) as caught:
-        sources.load(folder, plan, force=True)
+        sources.load(folder, wanted, force=True)
     assert caught.value.code == "changed-file"
 
 
@@ -330,11 +333,11 @@ def test_broken_exif_spoils_no_picture(settings: Settings) -> None:
 
 
 def test_a_mask_has_the_size_of_its_image() -> None:
-    sources.check_sizes([samples.source("image"), samples.source("mask")])
+    image, mask = samples.source("image"), samples.source("mask")
+    sources.check_sizes({"image": image, "mask": mask})
+    small = mask.model_copy(update={"width": 8, "height": 6})
     with pytest.raises(JobError, match=r"8x6 pixels, and mug\.png has 640x480"):
-        sources.check_sizes(
-            [samples.source("image"), samples.source("mask").model_copy(update={"width": 8, "height": 6})]
-        )
+        sources.check_sizes({"image": image, "mask": small})
 
 
 # --- how it is loaded ---

@@ -9,18 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import samples
 from clocks import SetClock
 from conftest import Serve, SmallDisk, Workspace
 from PIL import Image
 from waiting import wait_until
 
 from hotfolder import claim, durable, journal, status
+from hotfolder.admission import Drop
 from hotfolder.claim import Seen
+from hotfolder.errors import JobError
 from hotfolder.job import Job
 from hotfolder.journal import Failure, Output, State
-from hotfolder.plan import Generation, Plan
+from hotfolder.plan import Plan
 from hotfolder.presets import Model
-from hotfolder.spool import Drop, Spool
+from hotfolder.spool import Spool
 
 TEXT = 'prompt = "a mug"\n'
 
@@ -86,19 +89,18 @@ def seen_at(path: Path) -> Seen:
 
 
 def plan_of(job: Job, count: int = 2) -> Plan:
-    return Plan(
-        job=job.name,
-        preset="tiny",
-        kind="text2img",
-        seed=42,
-        count=count,
-        model=Model(repo="hotfolder/tiny"),
-        generate=Generation(prompt="a mug", width=16, height=16, steps=1),
-    )
+    return samples.plan(job=job.name, model=Model(repo="hotfolder/tiny"), count=count, width=16, height=16, steps=1)
 
 
-def output(candidate: int) -> Output:
-    return Output(candidate=candidate, file=f"{candidate}.png", seed=1, sha256="c", pixels_sha256="d", seconds=1.0)
+def output(candidate: int) -> list[Output]:
+    """What a candidate is in the end: one picture."""
+    return [Output(candidate=candidate, file=f"{candidate}.png", seed=1, sha256="c", pixels_sha256="d", seconds=1.0)]
+
+
+def to_do(job: Job) -> list[int]:
+    """The candidates that are still to be made."""
+    assert job.table is not None
+    return [number for number in range(1, 3) if job.table.state_of(number) == "to do"]
 
 
 def events(folder: Path) -> list[str]:
@@ -158,10 +160,10 @@ def test_something_else_of_the_takes_name_is_never_touched(desk: Desk) -> None:
 def test_a_folder_that_appears_while_a_job_is_built_costs_nothing(desk: Desk) -> None:
     """Admitted at the next look, as another take."""
     path = desk.lay()
-    [job] = list(desk.spool._build_each([desk.drop(path)]))  # noqa: SLF001 - the step in between is what is tested
+    [job] = list(desk.spool._admission._build_each([desk.drop(path)]))  # noqa: SLF001 - the step in between is what is tested
     desk.folder("mug_take01").mkdir()
     (desk.folder("mug_take01") / "mine.txt").write_text("mine")
-    assert desk.spool._name([job]) == []  # noqa: SLF001 - as above
+    assert desk.spool._admission._name([job]) == []  # noqa: SLF001 - as above
     assert (desk.in_inbox(), desk.in_outputs()) == (["mug.toml"], ["mug_take01"])
     assert desk.admit(path)[0].name == "mug_take02"
 
@@ -241,11 +243,11 @@ def half_admitted(desk: Desk, *, until: str, path: Path | None = None) -> Path:
     """Stop an admission at a step, as a crash does; return where the drop lay."""
     path = path or desk.lay()
     drop = desk.drop(path)
-    steps = desk.spool
-    jobs = list(steps._build_each([drop]))  # noqa: SLF001 - the steps of `admit`, one at a time
+    steps = desk.spool._admission  # noqa: SLF001 - the steps of `admit`, one at a time
+    jobs = list(steps._build_each([drop]))  # noqa: SLF001
     if until == "built":
         return path
-    steps._markers.set(job.name for job in jobs)  # noqa: SLF001
+    steps.markers.set(job.name for job in jobs)
     if until == "marked":
         return path
     steps._name(jobs)  # noqa: SLF001
@@ -530,7 +532,7 @@ def planned(desk: Desk, *, done: int = 0) -> Job:
 def test_a_job_that_ran_is_queued_again_with_what_is_left(desk: Desk) -> None:
     planned(desk, done=1)
     [job] = desk.restart()
-    assert (job.ledger.state, list(job.todo), job.model_key) == (State.QUEUED, [2], "hotfolder/tiny@main bfloat16")
+    assert (job.ledger.state, to_do(job), job.model_key) == (State.QUEUED, [2], "hotfolder/tiny@main bfloat16")
     assert status.read_state(job.folder) is State.QUEUED
 
 
@@ -553,7 +555,7 @@ def test_a_journal_that_was_lost_is_made_again(desk: Desk, left: bytes | None) -
     if left is not None:
         file.write_bytes(left)
     [job] = desk.restart()
-    assert (job.ledger.state, job.ledger.admitted, list(job.todo)) == (State.QUEUED, True, [1, 2])
+    assert (job.ledger.state, job.ledger.admitted, to_do(job)) == (State.QUEUED, True, [1, 2])
     assert "made again" in job.ledger.notices[0]
     assert [job.name for job in desk.restart()] == ["mug_take01"]
 
@@ -564,7 +566,7 @@ def test_what_is_left_of_a_journal_without_its_first_line_counts(desk: Desk) -> 
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"\0" * len(lines[0]) + b"\n" + b"".join(lines[1:]))
     [job] = desk.restart()
-    assert (sorted(job.ledger.done), list(job.todo)) == ([1], [2])
+    assert (sorted(job.ledger.done), to_do(job)) == ([1], [2])
 
 
 def test_a_cancelled_job_whose_journal_was_lost_stays_cancelled(desk: Desk) -> None:
@@ -646,7 +648,7 @@ def test_a_job_that_ended_stays_ended_whatever_comes_late(desk: Desk) -> None:
     desk.spool.ended(job, State.COMPLETED)
     assert journal.read(job.folder).state is State.CANCELLED
     assert events(job.folder) == ["pending", "admitted", "cancel", "ended"]
-    assert not job.todo
+    assert job.table is None
 
 
 def test_an_ended_job_is_taken_up_again_with_what_is_left(desk: Desk) -> None:
@@ -657,7 +659,7 @@ def test_an_ended_job_is_taken_up_again_with_what_is_left(desk: Desk) -> None:
     assert desk.markers() == []
     again = desk.spool.reopen("mug_take01", force=False)
     assert again is not None
-    assert (list(again.todo), again.ledger.failed, again.ledger.state) == ([2], {}, State.QUEUED)
+    assert (to_do(again), again.ledger.failed, again.ledger.state) == ([2], {}, State.QUEUED)
     assert desk.markers() == ["mug_take01"]
     assert [job.name for job in desk.restart()] == ["mug_take01"]
 
@@ -683,14 +685,15 @@ def test_what_cannot_be_resumed_is_not(desk: Desk, state: State) -> None:
     assert desk.markers() == []
 
 
-def test_a_job_with_a_changed_plan_is_not_taken_up_but_told_why(desk: Desk) -> None:
+def test_a_job_with_a_changed_plan_is_not_taken_up(desk: Desk) -> None:
     job = planned(desk)
     desk.spool.ended(job, State.FAILED)
     desk.spool.forget(job)
     (job.folder / "plan.toml").write_bytes((job.folder / "plan.toml").read_bytes() + b"priority = 7\n")
     desk.restart()
-    assert desk.spool.reopen("mug_take01", force=False) is None
-    assert "plan.toml" in journal.read(job.folder).notices[-1]
+    with pytest.raises(JobError, match=r"plan\.toml is not the one that was written"):
+        desk.spool.reopen("mug_take01", force=False)
+    assert journal.read(job.folder).state is State.FAILED
 
 
 def test_a_notice_reaches_a_job_that_has_ended(desk: Desk) -> None:

@@ -36,7 +36,7 @@ def ledger_of(state: State = State.QUEUED, *, done: int = 0, failed: tuple[int, 
         run_id="run-1",
     )
     for number in range(1, done + 1):
-        ledger.done[number] = Output(
+        output = Output(
             candidate=number,
             file=f"mug_{number:03d}.png",
             seed=41 + number,
@@ -45,6 +45,7 @@ def ledger_of(state: State = State.QUEUED, *, done: int = 0, failed: tuple[int, 
             seconds=1.5,
             save_seconds=0.25,
         )
+        ledger.done[number] = (output,)
     for number in failed:
         ledger.failed[number] = Failure(
             code="out-of-memory", message="no room", stage="generate", stage_index=1, candidate=number, item=1
@@ -55,7 +56,7 @@ def ledger_of(state: State = State.QUEUED, *, done: int = 0, failed: tuple[int, 
 
 
 def told(ledger: Ledger, plan: Plan | None = PLAN, progress: Progress | None = None) -> dict[str, Any]:
-    return tomllib.loads(status.job_status("mug_take01", ledger, plan, progress).decode())
+    return tomllib.loads(status.job_status("mug_take01", ledger, plan, progress=progress).decode())
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -127,7 +128,7 @@ def test_a_notice_is_told_once_however_often_it_was_given() -> None:
 
 def test_a_thousand_pictures_are_listed_and_the_rest_is_counted() -> None:
     plan = samples.plan()
-    found = told(ledger_of(State.COMPLETED, done=1200), plan.model_copy(update={"count": 1200}))
+    found = told(ledger_of(State.COMPLETED, done=1200), plan.changed(count=1200))
     assert (len(found["outputs"]), found["done"]) == (1000, 1200)
 
 

@@ -36,6 +36,20 @@ def test_even_pure_noise_fits(mode: str) -> None:
     assert len(thumbnail(noise)) <= MAX_BYTES
 
 
+@pytest.mark.parametrize("size", [(320, 320), (2000, 16), (16, 2000), (1, 1), (321, 319)])
+def test_noise_of_any_shape_with_noisy_transparency_fits(size: tuple[int, int]) -> None:
+    noise = Image.frombytes("RGBA", size, random.Random(2).randbytes(size[0] * size[1] * 4))
+
+    assert len(thumbnail(noise)) <= MAX_BYTES
+
+
+def test_a_colour_profile_of_any_size_takes_no_room() -> None:
+    image = picture()
+    image.info["icc_profile"] = random.Random(3).randbytes(200_000)
+
+    assert len(thumbnail(image)) <= MAX_BYTES
+
+
 def test_the_longer_side_is_bounded_and_the_shape_stays() -> None:
     assert opened(thumbnail(Image.new("RGB", (1600, 1200)))).size == (SIDE, SIDE * 3 // 4)
     assert opened(thumbnail(Image.new("RGB", (10, 4000)))).size == (1, SIDE)
@@ -97,6 +111,22 @@ def test_a_cache_entry_that_somebody_blew_up_is_not_put_on_a_page(thumbs: Thumbs
     os.utime(kept, (path.stat().st_mtime, path.stat().st_mtime))
 
     assert thumbs.of(path) == thumbnail(picture())
+
+
+@pytest.mark.parametrize("below", ["work", "sources"])
+def test_pictures_of_the_same_name_in_two_jobs_are_not_taken_for_each_other(
+    thumbs: Thumbs, job: Path, below: str
+) -> None:
+    other = job.with_name("cup_take01")
+    for folder, colour in ((job, "red"), (other, "blue")):
+        (folder / below).mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(folder / below / "001_01_generate.png")
+        os.utime(folder / below / "001_01_generate.png", (1_000_000, 1_000_000))
+
+    found = [thumbs.of(folder / below / "001_01_generate.png") for folder in (job, other, job)]
+
+    red, blue = (thumbnail(Image.new("RGB", (8, 8), colour)) for colour in ("red", "blue"))
+    assert found == [red, blue, red]
 
 
 def test_a_source_is_shown_upright(thumbs: Thumbs, job: Path) -> None:

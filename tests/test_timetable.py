@@ -24,12 +24,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from hotfolder import journal, schedules
+from hotfolder.admission import Drop
 from hotfolder.claim import Seen, hidden_name
 from hotfolder.clock import Moment, SystemClock
 from hotfolder.cron import Cron, moment_of
 from hotfolder.schedules import ScheduleRow, State
 from hotfolder.settings import Settings
-from hotfolder.spool import Drop, Spool
+from hotfolder.spool import Spool
 from hotfolder.timetable import Timetable
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -13,7 +13,8 @@ from hotfolder import models, tiny
 from hotfolder.errors import SettingsError
 from hotfolder.models import Checkpoint
 
-NAMES = ("tiny", "tiny-kontext", "tiny-fill", "tiny-control", "tiny-redux")
+PIPELINES = ("tiny", "tiny-kontext", "tiny-fill", "tiny-control", "tiny-redux")
+NAMES = (*PIPELINES, "tiny-detect", "tiny-depth", "tiny-pose", "tiny-clip", "tiny-upscale")
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -38,7 +39,7 @@ def test_the_bytes_are_the_same_in_another_process_and_folder(built: Path, tmp_p
 
 
 def test_text_encoders_tokenizers_and_vae_are_shared_and_transformers_are_not(built: Path) -> None:
-    identities = [Checkpoint(repo=name, folder=built / name, revision="").identities() for name in NAMES[:-1]]
+    identities = [Checkpoint(repo=name, folder=built / name, revision="").identities() for name in PIPELINES[:-1]]
     for part in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"):
         assert len({parts[part] for parts in identities}) == 1, part
     assert len({parts["transformer"] for parts in identities}) == len(identities)

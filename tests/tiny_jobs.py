@@ -11,9 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from hotfolder.engine import JobStopped, Made, Request
+from hotfolder.engine import JobStopped, Made, Request, StopReason
 from hotfolder.gpu import GpuEngine
-from hotfolder.journal import StopReason
 from hotfolder.presets import Model
 from hotfolder.settings import Settings
 

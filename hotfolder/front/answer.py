@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     #: The job failed, was rejected, or finished only some of its pictures.
     NOT_COMPLETED = 3
-    #: There is no such job or preset.
+    #: There is no such job, preset, pipeline or file.
     NOT_FOUND = 4
     #: No daemon has the workspace, and without one it cannot be done.
     NO_DAEMON = 5
@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
 _EXIT_OF: Final = {
     "not-found": ExitCode.NOT_FOUND,
     "unknown-preset": ExitCode.NOT_FOUND,
+    "unknown-pipeline": ExitCode.NOT_FOUND,
     "no-daemon": ExitCode.NO_DAEMON,
     "not-completed": ExitCode.NOT_COMPLETED,
 }

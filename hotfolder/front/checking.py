@@ -1,18 +1,21 @@
-"""`check`: everything that is wrong with job files, each problem at its line."""
+"""`check`: everything that is wrong with job files, each problem at its line; and how much a right one is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from hotfolder import jobfile, lanes, tomltext
+from hotfolder import lanes, tomltext
 from hotfolder import workspace as workspaces
 from hotfolder.errors import HotfolderError, JobError, Problem, Rejected, SettingsError
-from hotfolder.front import draft
+from hotfolder.front import draft, estimate, show
 from hotfolder.front.answer import Answer, ExitCode, problem_table
+from hotfolder.front.draft import Checked
+from hotfolder.front.estimate import Estimate
 from hotfolder.names import shown
-from hotfolder.plan import Wish
+from hotfolder.planning import Wish
 from hotfolder.settings import Settings
 from hotfolder.tomltext import Document
 
@@ -23,16 +26,27 @@ _STATUS_FILE: Final = Problem(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What was found out about one file."""
+
+    what: str = ""
+    problems: tuple[Problem, ...] = ()
+    #: What `--json` says besides.
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
 def check(given: Path | None, files: Sequence[Path]) -> Answer:
     """Check files as the daemon of the workspace would; outside of any with the shipped presets."""
     settings = _settings(given)
     lines, rows = [], []
     for file in files:
-        what, problems = _check(settings, file)
-        lines += [_line(file, problem) for problem in problems] or [
-            f"{shown(str(file))}: {click.style('ok', fg='green')}, {what}"
+        found = _check(settings, file)
+        lines += [_line(file, problem) for problem in found.problems] or [
+            f"{shown(str(file))}: {click.style('ok', fg='green')}, {found.what}"
         ]
-        rows.append(_row(file, problems))
+        problems = [problem_table(problem) for problem in found.problems]
+        rows.append({"file": file, "ok": not problems, "problems": problems, **found.data})
     wrong = [row for row in rows if not row["ok"]]
     if not wrong:
         return Answer(data={"files": rows}, text="\n".join(lines))
@@ -56,41 +70,60 @@ def _settings(given: Path | None) -> Settings:
         return Settings.read(Path.cwd())
 
 
-def _check(settings: Settings, file: Path) -> tuple[str, tuple[Problem, ...]]:
+def _check(settings: Settings, file: Path) -> _Found:
     try:
         document = tomltext.parse(file.read_bytes())
         if file.name == lanes.FILE_NAME:
-            jobfile.read_lane(document, file.name)
-            return "defaults of a lane", ()
+            lanes.read_text(document, file.name)
+            return _Found(what="defaults of a lane")
         if {"schema", "state"} <= document.table.keys():
-            return "", (_STATUS_FILE,)
-        what = draft.check(settings, document, draft.lane_of(settings, file))
-        return what, tuple(_forbidden(settings, document))
+            return _Found(problems=(_STATUS_FILE,))
+        checked = draft.check(settings, document, draft.lane_of(settings, file))
     except Rejected as error:
-        return "", error.problems
+        return _Found(problems=error.problems)
     except OSError as error:
-        return "", (Problem(code="not-found", message=f"cannot be read: {error.strerror}"),)
+        return _Found(problems=(Problem(code="not-found", message=f"cannot be read: {error.strerror}"),))
+    if problems := tuple(_forbidden(settings, document, checked.wishes)):
+        return _Found(problems=problems)
+    return _size(settings, checked)
 
 
-def _forbidden(settings: Settings, document: Document) -> Iterator[Problem]:
-    """Find the pictures that a job file may not name."""
-    named = [(role, name) for role in jobfile.PICTURE_KEYS if isinstance(name := document.table.get(role), str)]
-    if not named or document.is_own:
+def _forbidden(settings: Settings, document: Document, wishes: Sequence[Wish]) -> Iterator[Problem]:
+    """Find the files that a job may not name."""
+    if not wishes:
         return
-    # Imported only where there is something to look at: with it come numpy and Pillow.
+    # Imported only where there is something to look at: with it comes Pillow.
     from hotfolder import sources
 
-    for role, name in named:
+    for wish in wishes:
         try:
-            sources.check_name(settings, Wish(role=role, name=name))
+            sources.check_name(settings, wish)
         except HotfolderError as error:
-            yield Problem(code=error.code, message=error.message, hint=error.hint, line=document.line_of([role]))
+            path = ["stage", *wish.role.split(".")] if wish.is_asset else [wish.role]
+            line = document.line_of(path) or document.line_of(["matrix", wish.role])
+            yield Problem(code=error.code, message=error.message, hint=error.hint, line=line)
+
+
+def _size(settings: Settings, checked: Checked) -> _Found:
+    """Say how much it is: items, candidates and pictures, about how long and about how many bytes."""
+    plan, waits_for = checked.plan, [shown(name) for name in checked.waits_for]
+    data: dict[str, Any] = {"preset": plan.preset, "pipeline": plan.pipeline, "waits_for": waits_for}
+    if waits_for:
+        text = f"{checked.what}, a batch that waits for {', '.join(waits_for)}: not in the inbox yet"
+        return _Found(what=text, data=data)
+    size = estimate.of(plan, settings.outputs_dir)
+    took = "time unknown" if size.seconds is None else f"about {show.duration(size.seconds)}"
+    large = "size unknown" if size.bytes is None else f"about {show.size(size.bytes)}"
+    return _Found(what=f"{checked.what}, {_counts(size)}; {took}, {large}", data=data | vars(size))
+
+
+def _counts(size: Estimate) -> str:
+    """Return such as `24 items, 96 candidates, 480 pictures`; what is one of each is said once."""
+    items = f"{show.many(size.items, 'item')}, " if size.items > 1 else ""
+    candidates = f"{show.many(size.candidates, 'candidate')}, " if items or size.candidates != size.pictures else ""
+    return items + candidates + show.many(size.pictures, "picture")
 
 
 def _line(file: Path, problem: Problem) -> str:
     at = f"{shown(str(file))}:{problem.line}" if problem.line else shown(str(file))
     return f"{at}: {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
-
-
-def _row(file: Path, problems: Sequence[Problem]) -> dict[str, Any]:
-    return {"file": file, "ok": not problems, "problems": [problem_table(problem) for problem in problems]}

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     import threading
 
     from hotfolder.front.draft import Wanted
+    from hotfolder.front.submit import ServeOne
 
 _SECTIONS: Final = {
-    "Make pictures": ("init", "serve", "run", "submit", "check"),
-    "See what happens": ("status", "history", "logs", "presets", "schedule", "doctor", "schema"),
-    "Steer jobs": ("cancel", "resume", "pause", "first"),
+    "Make pictures": ("init", "serve", "run", "submit", "replay", "rerun", "check"),
+    "See what happens": ("status", "history", "logs", "presets", "pipelines", "schedule", "doctor", "schema"),
+    "Steer jobs": ("cancel", "resume", "pause", "first", "use"),
 }
 
 
@@ -126,6 +127,12 @@ def run_(call: Call, /, **options: Any) -> Answer:  # noqa: ANN401 - parsed by c
     """
     from hotfolder.front import submit
 
+    return submit.run(call.workspace, _wanted(options), _serve_one(call), as_json=call.as_json)
+
+
+def _serve_one(call: Call) -> "ServeOne":
+    """Return what serves one job in this process."""
+
     def serve_one(name: str, stop: "threading.Event") -> int:
         from hotfolder import daemon
 
@@ -133,7 +140,7 @@ def run_(call: Call, /, **options: Any) -> Answer:  # noqa: ANN401 - parsed by c
         with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
             return daemon.serve(call.settings, only=name, stop=stop, log_to=nowhere)
 
-    return submit.run(call.workspace, _wanted(options), serve_one, as_json=call.as_json)
+    return serve_one
 
 
 @cli.command()
@@ -148,10 +155,35 @@ def submit(call: Call, /, wait: bool, **options: Any) -> Answer:  # noqa: ANN401
 
 
 @cli.command()
+@click.argument("picture", metavar="PICTURE|SIDECAR", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--verify", is_flag=True, help="Make it now, and say whether it is identical; if not, why.")
+@_WAIT
+@click.pass_obj
+def replay(call: Call, picture: Path, verify: bool, wait: bool) -> Answer:
+    """Make a picture again, by its sidecar or by what it says itself."""
+    from hotfolder.front import replay as replay_
+
+    if verify:
+        return replay_.verify(call.workspace, picture, _serve_one(call), as_json=call.as_json)
+    return replay_.replay(call.workspace, picture, wait=wait, as_json=call.as_json)
+
+
+@cli.command()
+@click.argument("job", metavar="[JOB]", required=False)
+@_WAIT
+@click.pass_obj
+def rerun(call: Call, job: str | None, wait: bool) -> Answer:
+    """Repeat a job exactly, with no name the last one."""
+    from hotfolder.front import replay
+
+    return replay.rerun(call.workspace, job, wait=wait, as_json=call.as_json)
+
+
+@cli.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.pass_obj
 def check(call: Call, files: tuple[Path, ...]) -> Answer:
-    """Say all that is wrong with job files, without running them."""
+    """Say all that is wrong with job files, or how much they are; runs nothing."""
     from hotfolder.front import checking
 
     return checking.check(call.workspace_given, files)
@@ -216,6 +248,24 @@ def presets(call: Call, show: tuple[str, ...]) -> Answer:
 
 
 @cli.command()
+@click.argument("show", metavar="[show NAME]", nargs=-1)
+@click.pass_obj
+def pipelines(call: Call, show: tuple[str, ...]) -> Answer:
+    """List the pipelines; with `show NAME` what each stage of one does and needs."""
+    from hotfolder.front import pipelines as pipelines_
+
+    match show:
+        case ():
+            return pipelines_.listing(call.settings)
+        case ("show", name) | (name,) if name != "show":
+            return pipelines_.one(call.settings, name)
+        case _:
+            raise JobError(
+                "bad-usage", "pipelines takes nothing, or: show NAME", "such as hotfolder pipelines show generate"
+            )
+
+
+@cli.command()
 @click.pass_obj
 def schedule(call: Call) -> Answer:
     """List what runs by the clock: when next, and what came of it last."""
@@ -238,9 +288,9 @@ def schema() -> Answer:
     """Print the JSON Schema of a job file, for editors."""
     import json
 
-    from hotfolder import jobfile
+    from hotfolder import advice
 
-    found = jobfile.schema()
+    found = advice.schema()
     return Answer(data=found, text=json.dumps(found, indent=2, ensure_ascii=False))
 
 
@@ -257,17 +307,35 @@ def cancel(call: Call, job: str, wait: bool) -> Answer:
 
 @cli.command()
 @click.argument("job", metavar="[JOB]", required=False)
+@click.option("--from", "from_", metavar="STAGE", help="Begin again at this stage, by its number or name.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="stage.NAME.KEY=VALUE",
+    help="Change a key of a stage that is still to come, or comes again with --from.",
+)
+@click.option("--pick", multiple=True, type=int, metavar="N", help="In review: a candidate that goes on.")
+@click.option("--picks", metavar="N,N...", help="In review: all candidates that go on.")
 @click.option("--force", is_flag=True, help="Also where a picture it was made with has changed.")
 @_WAIT
 @click.pass_obj
-def resume(call: Call, job: str | None, force: bool, wait: bool) -> Answer:
+def resume(call: Call, /, job: str | None, wait: bool, **options: Any) -> Answer:  # noqa: ANN401 - parsed by click
     """Go on with a stopped job; with no name lift the pause.
 
-    One that is held, failed, cancelled or partial goes on; what is finished stays.
+    One that is held, in review, failed, cancelled or partial goes on; what is finished stays.
     """
+    from hotfolder.front import resume as resume_
     from hotfolder.front import steer
 
-    return steer.resume(call.workspace, job, force=force, wait=wait, as_json=call.as_json)
+    wish = resume_.read(
+        options["pick"], options["picks"], options["from_"], options["settings"], force=options["force"]
+    )
+    if job is not None:
+        return steer.resume(call.workspace, job, wish, wait=wait, as_json=call.as_json)
+    if wish != resume_.Wish():
+        raise JobError("bad-usage", "which job? the options of resume are for one", "hotfolder resume JOB --from ...")
+    return steer.lift(call.workspace)
 
 
 @cli.command()
@@ -288,3 +356,15 @@ def first(call: Call, job: str) -> Answer:
     from hotfolder.front import steer
 
     return steer.first(call.workspace, job)
+
+
+@cli.command()
+@_JOB
+@click.option("--take", type=click.IntRange(1), metavar="N", help="Of this take; else of the newest.")
+@click.option("--picture", type=click.IntRange(1), metavar="M", help="This candidate; else the first.")
+@click.pass_obj
+def use(call: Call, job: str, take: int | None, picture: int | None) -> Answer:
+    """Say which picture of a job @NAME means; with no option the newest again."""
+    from hotfolder.front import use as use_
+
+    return use_.use(call.workspace, job, take=take, picture=picture)

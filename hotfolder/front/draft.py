@@ -3,23 +3,28 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import tomli_w
 
-from hotfolder import jobfile, lanes, names, plan, tomltext
-from hotfolder.errors import JobError
+from hotfolder import batch, dropped, jobfile, lanes, names, planning, tomltext
+from hotfolder.batch import Found
+from hotfolder.errors import JobError, Problem, Rejected
 from hotfolder.front import drop, jobs
 from hotfolder.front.drop import Dropped
+from hotfolder.jobfile import JobFile
+from hotfolder.kindkeys import PICTURE_KEYS
+from hotfolder.plan import Plan, digest
+from hotfolder.planning import Wish
 from hotfolder.presets import Presets
 from hotfolder.settings import Settings
 from hotfolder.tomltext import Document
 from hotfolder.workspace import Workspace
 
-#: Tells the daemon which door a job came through; dropped on reading, as every line of ours.
-_VIA: Final = b"#! via cli\n"
+#: What an earlier drop says of its door.
+_OF_A_DOOR: Final = re.compile(rb"\A#! via [a-z]+\n")
 #: Files of a take's folder that can be run again: they are named after the job, not after the file.
 _OF_A_TAKE: Final = ("job.toml", "plan.toml")
 _SLUG_WORDS: Final = 6
@@ -34,8 +39,10 @@ class Wanted:
     #: The text, where it does not come from `file`.
     text: bytes = b""
     #: Dotted key -> value, laid over the text.
-    keys: Mapping[str, object]
+    keys: Mapping[str, object] = field(default_factory=dict)
     name: str | None = None
+    #: The door through which it comes: its `source`, in its status file.
+    via: str = "cli"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +51,14 @@ class Draft:
 
     name: str
     data: bytes
-    #: Role -> picture that must be copied into the inbox first.
+    #: Role -> picture, or list of items, that must be copied into the inbox first.
     pictures: Mapping[str, Path]
     #: Pictures that are named but lie nowhere yet.
     missing: tuple[str, ...]
     scheduled: bool
     #: Where it lies in the inbox already and is dropped as it is.
     lies_at: Path | None = None
+    via: str = "cli"
 
 
 def parse_setting(text: str) -> tuple[str, object]:
@@ -102,26 +110,43 @@ def make(settings: Settings, workspace: Workspace, wanted: Wanted, *, now: bool)
         tomltext.parse(text)
     # Lines are those of the file that was named: nobody has seen the text that is made here.
     check(settings, Document(table=table, lines=document.lines if wanted.file else {}))
-    return Draft(name=_name(wanted, table), data=text, pictures=pictures, missing=missing, scheduled=scheduled)
+    return Draft(
+        name=_name(wanted, table), data=text, pictures=pictures, missing=missing, scheduled=scheduled, via=wanted.via
+    )
 
 
 def put(workspace: Workspace, draft: Draft) -> Dropped:
-    """Drop a job: its pictures first, then its text."""
+    """Drop a job: its pictures and its list of items first, then its text."""
     before = frozenset(jobs.takes(workspace, draft.name))
     if draft.lies_at is not None:
-        return Dropped(path=draft.lies_at, name=draft.name, sha256=plan.digest(draft.data), before=before, ours=False)
+        return Dropped(path=draft.lies_at, name=draft.name, sha256=digest(draft.data), before=before, ours=False)
     data = draft.data
     given = {role: drop.picture(workspace, path) for role, path in draft.pictures.items()}
     table = tomllib.loads(tomltext.decode(data))
     if given and any(table.get(role) != name for role, name in given.items()):
         data = tomli_w.dumps(table | given, multiline_strings=True).encode()
-    data = _VIA + data.removeprefix(b"\xef\xbb\xbf").removeprefix(_VIA)
+    # Tells the daemon which door it came through; dropped on reading, as every line of ours.
+    data = f"#! via {draft.via}\n".encode() + _OF_A_DOOR.sub(b"", data.removeprefix(b"\xef\xbb\xbf"))
     path = drop.job_file(workspace, draft.name, data)
-    return Dropped(path=path, name=draft.name, sha256=plan.digest(data), before=before)
+    return Dropped(path=path, name=draft.name, sha256=digest(data), before=before)
 
 
-def check(settings: Settings, document: Document, lane: str = "") -> str:
-    """Check the text of a job, a plan or a sidecar; return in a few words what it is.
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The text of a job, a plan or a sidecar that is right."""
+
+    #: In a few words.
+    what: str
+    #: As far as it is known before its pictures are taken.
+    plan: Plan
+    #: The files that it names; of a plan none, which names them by their place and hash.
+    wishes: tuple[Wish, ...] = ()
+    #: What its batch names in the inbox and is not there yet: what the plan says of items is then too little.
+    waits_for: tuple[str, ...] = ()
+
+
+def check(settings: Settings, document: Document, lane: str = "") -> Checked:
+    """Check the text of a job, a plan or a sidecar, and how large it is, as the daemon does.
 
     Args:
         lane: the folder below the inbox where it lies, or will.
@@ -130,11 +155,50 @@ def check(settings: Settings, document: Document, lane: str = "") -> str:
         Rejected: every problem.
     """
     presets = Presets.of(settings.presets_dir)
+    limit = settings.batch.max_candidates
     if document.is_own:
-        found = plan.read_plan(document, presets)
-        return f"a plan of {found.job}: preset {found.preset}, {_count(found.candidates)}"
-    job = jobfile.read(document, presets, settings.default_preset, lanes.read(settings.inbox_dir, lane))
-    return f"preset {job.preset.name} ({job.preset.kind}), {_count(job.keys.count)}"
+        plan = dropped.read_plan(document, presets)
+        planning.check_size(plan, limit)
+        planning.check_places(plan, settings, document)
+        return Checked(what=f"a plan of {plan.job}: {_what(plan.preset, plan.pipeline)}", plan=plan)
+    defaults = lanes.read(settings.inbox_dir, lane)
+    job = jobfile.read(document, presets, settings.default_preset, defaults)
+    if job.globs or job.items:
+        found = _look(settings, document, lane, job)
+        job = jobfile.read(document, presets, settings.default_preset, defaults, found)
+    waits_for = (*job.globs, *([job.items] if job.items else []))
+    plan = planning.make_plan("check_take01", job, (), 0)
+    if not waits_for:
+        planning.check_size(plan, limit, document.line_of(["matrix"]) or document.line_of(["items"]))
+        planning.check_places(plan, settings, document)
+    what = f"preset {job.preset.name} ({job.preset.kind})" if job.preset else _what(None, job.pipeline)
+    return Checked(what=what, plan=plan, wishes=planning.wishes_of(job), waits_for=waits_for)
+
+
+def _look(settings: Settings, document: Document, lane: str, job: JobFile) -> Found:
+    """Read from the inbox what a batch names there, as far as it is there.
+
+    Raises:
+        Rejected: it is named as no job may.
+    """
+    # Imported only where there is something to look for: with it comes Pillow.
+    from hotfolder import sources
+
+    matches: dict[str, list[str]] = {}
+    items = None
+    try:
+        for glob in job.globs:
+            sources.check_name(settings, Wish(role="image", name=glob))
+            if found := [name for name, _ in batch.matches(settings.inbox_dir, lane, glob)]:
+                matches[glob] = found
+        if job.items is not None:
+            lies = sources.find(settings, Wish(role="items", name=job.items), lane)
+            if lies is not None and lies.path.stat().st_size <= tomltext.MAX_OWN_BYTES:
+                items = lies.path.read_bytes()
+    except JobError as error:
+        line = document.line_of(["items" if job.items else "matrix"])
+        raise Rejected([Problem(code=error.code, message=error.message, hint=error.hint, line=line)]) from error
+    return Found(items=items, matches=matches)
 
 
 def lane_of(settings: Settings, file: Path) -> str:
@@ -143,8 +207,8 @@ def lane_of(settings: Settings, file: Path) -> str:
     return folder.relative_to(inbox).as_posix().removeprefix(".") if folder.is_relative_to(inbox) else ""
 
 
-def _count(candidates: int) -> str:
-    return "1 picture" if candidates == 1 else f"{candidates} pictures"
+def _what(preset: str | None, pipeline: str | None) -> str:
+    return f"preset {preset}" if preset else f"pipeline {pipeline or 'of its own'}"
 
 
 def _copy(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,13 +240,13 @@ def _in_inbox(workspace: Workspace, file: Path | None) -> Path | None:
 def _find_pictures(
     settings: Settings, workspace: Workspace, table: dict[str, Any], base: Path, keys: Mapping[str, object]
 ) -> tuple[dict[str, Path], tuple[str, ...]]:
-    """Find the pictures a job names; name those that lie in the inbox as the daemon will look for them.
+    """Find the pictures a job names, and its list of items; name those in the inbox as the daemon will look for them.
 
     A name at the command line is meant from the current folder, one in the job file from the file's own.
     """
     inbox = workspace.inbox.resolve()
     copies, missing = {}, []
-    for role in jobfile.PICTURE_KEYS:
+    for role in (*PICTURE_KEYS, "items"):
         name = table.get(role)
         if not isinstance(name, str) or not name or name.startswith("@"):
             continue
@@ -214,9 +278,7 @@ def _name(wanted: Wanted, table: Mapping[str, Any]) -> str:
         again = wanted.file.name in _OF_A_TAKE and names.split_take(wanted.file.absolute().parent.name)
         name = again[0] if again else names.safe_name(wanted.file.name)
     else:
-        picture = next(
-            (Path(table[role]).stem for role in jobfile.PICTURE_KEYS if isinstance(table.get(role), str)), ""
-        )
+        picture = next((Path(table[role]).stem for role in PICTURE_KEYS if isinstance(table.get(role), str)), "")
         name = names.make_safe(slug(str(table.get("prompt", ""))) or names.safe_name(picture))
     if names.meaning(f"{name}.toml") != names.JobName(name=name):
         raise JobError(

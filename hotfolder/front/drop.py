@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from hotfolder import durable
-from hotfolder.errors import SettingsError
+from hotfolder.errors import JobError, SettingsError
 from hotfolder.names import Control, make_safe, shown
 from hotfolder.workspace import Workspace
 
@@ -58,12 +58,38 @@ def picture(workspace: Workspace, given: Path) -> str:
 
 
 def control(workspace: Workspace, name: str, what: Control, data: bytes = b"") -> Path:
-    """Drop a control file for NAME or one take; one that lies there already asks for the same."""
-    file = f"{name}.{what.value}"
+    """Drop a control file for NAME or one take; one that lies there already asks for the same.
+
+    Raises:
+        JobError: `not-possible`: a `.resume` lies there that says something else.
+    """
+    return _ask(workspace, f"{name}.{what.value}", data, means_something=what is Control.RESUME)
+
+
+def use(workspace: Workspace, name: str, data: bytes) -> Path:
+    """Drop NAME.use, which says which picture of a job is the active one.
+
+    Raises:
+        JobError: `not-possible`: one lies there that says something else.
+    """
+    return _ask(workspace, f"{name}.use", data, means_something=True)
+
+
+def _ask(workspace: Workspace, file: str, data: bytes, *, means_something: bool) -> Path:
+    """Drop a file; of one that lies there already `means_something` says whether it is read."""
     try:
         return _put(workspace.inbox, file, data)
     except FileExistsError:
-        return workspace.inbox / file
+        path = workspace.inbox / file
+    with suppress(FileNotFoundError):
+        if means_something and path.read_bytes() != data:
+            raise JobError(
+                "not-possible",
+                f"{shown(file)} lies in the inbox already, and says something else",
+                "wait until a daemon has taken it, or remove it",
+            )
+        return path
+    return _ask(workspace, file, data, means_something=means_something)  # it was taken just now
 
 
 def pause_all(workspace: Workspace) -> Path:

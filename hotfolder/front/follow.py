@@ -14,7 +14,7 @@ from hotfolder.front import jobs
 from hotfolder.front.answer import Answer, ExitCode, note
 from hotfolder.front.drop import Dropped
 from hotfolder.front.jobs import View
-from hotfolder.front.show import doing, ended
+from hotfolder.front.show import doing, ended, pick_hint
 from hotfolder.names import shown
 from hotfolder.workspace import Workspace
 
@@ -97,7 +97,7 @@ def wait_for_take(
 
 
 def to_the_end(workspace: Workspace, job: str, report: Report, alive: Callable[[], bool]) -> View:
-    """Follow a job until it has ended.
+    """Follow a job until it has ended, or waits for a person to pick.
 
     Args:
         alive: whether somebody still works.
@@ -111,7 +111,7 @@ def to_the_end(workspace: Workspace, job: str, report: Report, alive: Callable[[
         view = jobs.view(workspace, job)
         if view is not None:
             report(view)
-            if view.ended:
+            if view.over:
                 return view
         elif not (workspace.outputs / job).is_dir():
             raise JobError("not-completed", f"{shown(job)}: its folder was deleted or moved away, which cancels it")
@@ -132,6 +132,9 @@ def answer_of(view: View) -> Answer:
         case "cancelled":
             error = JobError("not-completed", f"{shown(view.name)} was cancelled")
             return Answer(data=view.data, text=ended(view), error=error, exit_code=ExitCode.CANCELLED)
+        case "review":
+            error = JobError("not-completed", f"{shown(view.name)} waits for you to pick", pick_hint(view))
+            return Answer(data=view.data, text=ended(view), error=error, exit_code=ExitCode.NOT_COMPLETED)
         case state:
             told: Mapping[str, Any] = view.table.get("error", {})
             why = f": {told['message']}" if "message" in told else ""

@@ -1,10 +1,12 @@
 """Which job somebody means, and where it is: read from the folders under outputs/, nothing else."""
 
+import datetime as dt
 import os
 import re
 import stat
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,7 @@ from hotfolder.workspace import Workspace
 
 #: The ends of a job; the same as `journal.ENDS`, which a test makes sure of: importing that doubles the time to start.
 ENDS: Final = frozenset({"completed", "partial", "failed", "cancelled", "rejected"})
+_PLAN: Final = re.compile(r"plan(?:_(\d{2,}))?\.toml")
 _PICTURE: Final = re.compile(r"(_take\d{2,})_\d{3,}(_\d+x\d+)?$")
 
 
@@ -38,8 +41,27 @@ class View:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens by itself."""
+        """Whether it has come to an end."""
         return self.state in ENDS
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more happens by itself: it has ended, or a person must pick."""
+        return self.ended or self.state == "review"
+
+    @property
+    def queued_at(self) -> float:
+        """When it came, in seconds since the epoch; 0 where it does not say."""
+        moment = self.table.get("queued_at")
+        return moment.timestamp() if isinstance(moment, dt.datetime) else 0.0
+
+    @property
+    def to_pick(self) -> list[Mapping[str, Any]]:
+        """In review: which candidates there are to pick from, as `[[outputs]]` has them."""
+        if self.state != "review":
+            return []
+        # What is finished lies in the job's folder itself.
+        return [one for one in self.table.get("outputs", ()) if "/" in str(one.get("file", "/")) or not one["file"]]
 
     @property
     def pictures(self) -> list[Path]:
@@ -72,6 +94,41 @@ def view(workspace: Workspace, job: str) -> View | None:
         return View(folder=folder, table=tomllib.loads((folder / "status.toml").read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return None
+
+
+def plan(folder: Path) -> Mapping[str, Any] | None:
+    """Read the plan that holds for what is still to be made of a job: the newest one; None where it has none."""
+    numbers = [(int(found.group(1) or 1), name) for name in _entries(folder) if (found := _PLAN.fullmatch(name))]
+    for _, name in sorted(numbers, reverse=True):
+        try:
+            return tomllib.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            continue
+    return None
+
+
+def last(workspace: Workspace) -> View:
+    """Return the take that was queued last.
+
+    Raises:
+        JobError: `not-found`: there is none.
+    """
+    changed = []
+    for entry in _entries(workspace.outputs):
+        if split_take(entry):
+            with suppress(OSError):
+                changed.append(((workspace.outputs / entry).stat().st_mtime, entry))
+    best: View | None = None
+    for mtime, entry in sorted(changed, reverse=True):
+        # A job's folder is changed after it was queued: what stands further down cannot be newer.
+        if best is not None and mtime < best.queued_at:
+            break
+        found = view(workspace, entry)
+        if found is not None and (best is None or found.queued_at > best.queued_at):
+            best = found
+    if best is None:
+        raise JobError("not-found", "there is no job yet", "hotfolder submit --prompt TEXT makes one")
+    return best
 
 
 def daemon(workspace: Workspace) -> Mapping[str, Any]:

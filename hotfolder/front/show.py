@@ -17,6 +17,7 @@ _COLOURS: Final = {
     "rejected": "red",
     "partial": "yellow",
     "cancelled": "yellow",
+    "review": "magenta",
 }
 _STATES: Final = (
     "running",
@@ -85,6 +86,33 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def size(count: float) -> str:
+    """Return a number of bytes as one would say it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004 - as disks are sold
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"  # noqa: PLR2004
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def value(found: object) -> str:
+    """Return a value as one would write it in a TOML file."""
+    match found:
+        case bool():
+            return "true" if found else "false"
+        case str():
+            return f'"{shown(found)}"'
+        case list() | tuple():
+            return f"[{', '.join(value(one) for one in found)}]"
+        case _:
+            return str(found)
+
+
+def many(count: int, word: str) -> str:
+    """Return such as `1 picture` or `20,000 pictures`."""
+    return f"{count:,} {word}{'s' * (count != 1)}"
+
+
 def job(view: View, left: str = "") -> str:
     """Show one job.
 
@@ -92,23 +120,25 @@ def job(view: View, left: str = "") -> str:
         left: how the daemon that ran it ended, `died` or `stopped`; "" where one is there.
     """
     table = view.table
-    candidates = table.get("candidates")
-    made = (
-        f"{table.get('done', 0)} of {candidates}" + (f", {table['failed']} failed" if table.get("failed") else "")
-        if candidates
-        else ""
-    )
+    of_batch = f"{table['items']:,}" if table.get("items", 1) > 1 else ""
     return facts(
         [
             ("job", click.style(shown(view.name), bold=True)),
             ("state", _state_line(view, left)),
             ("title", " / ".join(shown(str(table[key])) for key in ("project", "title") if key in table)),
+            ("pipeline", str(table.get("pipeline", "")) if table.get("pipeline") != "generate" else ""),
             ("preset", str(table.get("preset", ""))),
-            ("pictures", made),
+            ("items", of_batch),
+            ("pictures", _made(table)),
+            ("retries", f"{many(table['retries'], 'time')} something was tried again" if table.get("retries") else ""),
             ("time", ", ".join(_times(table))),
             ("folder", where(view.folder)),
+            ("stages", _stage_lines(table)),
+            ("to pick", _to_pick(view)),
+            ("go on", _ways_to_pick(view)),
             ("files", _outputs(view)),
             ("error", _error_lines(None if table.get("problems") else table.get("error"))),
+            ("failed", _failures(table)),
             ("problems", [_problem(problem) for problem in table.get("problems", ())]),
             ("notices", [shown(str(notice.get("text", ""))) for notice in table.get("notices", ())]),
         ]
@@ -183,6 +213,8 @@ def _state_line(view: View, left: str) -> str:
     now: Mapping[str, Any] = view.table.get("progress", {})
     if view.state == "running" and now:
         return f"{state(view.state)}  {_progress(view.table)}"
+    if view.state == "review":
+        return f"{state('review')}: waits for you to pick"
     if view.state == "held":
         return f"{state('held')} by {view.table.get('held_by', 'somebody')}"
     return state(view.state) + (f" ({text.removeprefix('waiting ')})" if view.state == "waiting" else "")
@@ -202,6 +234,71 @@ def _stage_and_phase(now: Mapping[str, Any]) -> str:
     return " ".join(dict.fromkeys([str(now.get("stage", "")), str(now.get("phase", ""))])).strip()
 
 
+def _made(table: Mapping[str, Any]) -> str:
+    """Say how many pictures there are, of how many, and what became of the others."""
+    if not table.get("candidates"):
+        return ""
+    failed = f", {table['failed']} failed" if table.get("failed") else ""
+    left_out = f", {table['left_out']} not chosen" if table.get("left_out") else ""
+    return f"{table.get('done', 0)} of {table['candidates']}{failed}{left_out}"
+
+
+def _stage_lines(table: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            str(one.get("number", "")),
+            shown(str(one.get("name", ""))),
+            state(str(one.get("state", ""))),
+            str(one.get("done", 0)) + (f", {one['failed']} failed" if one.get("failed") else ""),
+            duration(float(one.get("seconds", 0))) if one.get("seconds") else "",
+        ]
+        for one in table.get("stages", ())
+    ]
+    return columns(("#", "stage", "state", "done", "time"), rows).splitlines() if rows else []
+
+
+def _to_pick(view: View) -> list[str]:
+    return _cut(
+        [f"{one.get('candidate'):>3}  {_picture_of(view, one)}  seed {one.get('seed')}" for one in view.to_pick]
+    )
+
+
+def _picture_of(view: View, one: Mapping[str, Any]) -> str:
+    return where(view.folder / str(one["file"])) if one.get("file") else "the job's own picture"
+
+
+def _ways_to_pick(view: View) -> list[str]:
+    """Return the command and the file by which somebody picks, with the first candidates as an example."""
+    picks = [int(one.get("candidate", 0)) for one in view.to_pick[:2]]
+    if not picks:
+        return []
+    return [
+        f"hotfolder resume {shown(view.name)} --picks {','.join(map(str, picks))}",
+        f"or a file jobs_inbox/{shown(view.name)}.resume with the line: picks = [{', '.join(map(str, picks))}]",
+        f"to look at them: {where(view.folder / 'index.html')}",
+    ]
+
+
+def pick_hint(view: View) -> str:
+    """Say in one line how to go on with a job in review."""
+    return "; ".join(_ways_to_pick(view))
+
+
+def _failures(table: Mapping[str, Any]) -> list[str]:
+    """Return what else failed besides what `[error]` tells."""
+    first: Mapping[str, Any] = table.get("error", {})
+    others = [
+        f"candidate {one.get('candidate')}{_at_stage(one)}: {shown(str(one.get('message', '')))}"
+        for one in table.get("failures", ())
+        if (one.get("message"), one.get("stage_index")) != (first.get("message"), first.get("stage_index"))
+    ]
+    return _cut(others)
+
+
+def _at_stage(error: Mapping[str, Any]) -> str:
+    return f" at stage {error['stage_index']} ({error.get('stage', '')})" if error.get("stage_index") else ""
+
+
 def _times(table: Mapping[str, Any]) -> Iterable[str]:
     for key, word in (("queued_at", "queued"), ("started_at", "started"), ("finished_at", "finished")):
         if key in table:
@@ -213,13 +310,18 @@ def _times(table: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _outputs(view: View) -> list[str]:
-    outputs: Sequence[Mapping[str, Any]] = view.table.get("outputs", ())
+    picked = view.to_pick
+    outputs = [one for one in view.table.get("outputs", ()) if one not in picked]
     return _cut([f"{where(view.folder / str(one['file']))}  seed {one.get('seed')}" for one in outputs])
 
 
 def _error_lines(error: Mapping[str, Any] | None) -> list[str]:
     if not error:
         return []
+    if error.get("stage_index"):
+        fix = f" Fix: {error['hint']}" if error.get("hint") else ""
+        message = str(error.get("message", "")).rstrip(".")
+        return [click.style(f"stopped{_at_stage(error)}: {message}.", fg="red") + fix]
     hint = [f"{click.style('hint:', fg='cyan')} {error['hint']}"] if error.get("hint") else []
     return [f"{click.style(str(error.get('message', '')), fg='red')} ({error.get('code', '')})", *hint]
 

@@ -7,15 +7,16 @@ from typing import Any, Final
 
 from hotfolder.errors import JobError, SettingsError
 from hotfolder.front import drop, follow, jobs
+from hotfolder.front import resume as resume_
 from hotfolder.front.answer import Answer, warn
 from hotfolder.front.jobs import Named, View
+from hotfolder.front.resume import Wish
 from hotfolder.names import Control, shown
 from hotfolder.workspace import Workspace
 
 _LOOK_EVERY_S: Final = 0.2
-_RESUMABLE: Final = frozenset({"failed", "cancelled", "partial", "held"})
 #: Lines of a journal that say that a job goes on.
-_GOES_ON: Final = frozenset({"resumed", "released"})
+_GOES_ON: Final = frozenset({"resumed", "released", "picked"})
 
 
 def cancel(workspace: Workspace, text: str, *, wait: bool) -> Answer:
@@ -68,30 +69,38 @@ def pause(workspace: Workspace, text: str | None) -> Answer:
     return Answer(data={"paused": True, "file": file}, text="Paused: no new picture is begun until hotfolder resume.")
 
 
-def resume(workspace: Workspace, text: str | None, *, force: bool, wait: bool, as_json: bool) -> Answer:
-    """Go on with the newest stopped take of a NAME, or with no name lift the pause of everything.
+def lift(workspace: Workspace) -> Answer:
+    """Lift the pause of everything."""
+    lifted = drop.lift_pause(workspace)
+    return Answer(
+        data={"paused": False, "lifted": lifted}, text="The pause is lifted." if lifted else "Nothing was paused."
+    )
+
+
+def resume(workspace: Workspace, text: str, wish: Wish, *, wait: bool, as_json: bool) -> Answer:
+    """Go on with the newest stopped take of a NAME.
 
     Raises:
-        HotfolderError: there is no such job, it cannot go on, or `wait` and no daemon hears it.
+        HotfolderError: there is no such job, it cannot go on so, or `wait` and no daemon hears it.
     """
-    if text is None:
-        lifted = drop.lift_pause(workspace)
-        return Answer(
-            data={"paused": False, "lifted": lifted}, text="The pause is lifted." if lifted else "Nothing was paused."
-        )
-    stopped = _stopped(workspace, jobs.named(workspace, text))
-    before = _times_gone_on(workspace, stopped.name)
-    file = drop.control(workspace, stopped.name, Control.RESUME, b"force = true\n" if force else b"")
+    what = jobs.named(workspace, text)
+    views = [view for take in reversed(what.takes) if (view := jobs.view(workspace, take))]
+    stopped = resume_.choose(views, what.name, wish)
+    told = resume_.check(stopped, wish)
+    before, takes = _times_gone_on(workspace, stopped.name), jobs.takes(workspace, what.name)
+    file = drop.control(workspace, stopped.name, Control.RESUME, wish.data)
     data = {"jobs": [stopped.data], "file": file}
     if not _heard(workspace, wait=wait) or not wait:
-        return Answer(data=data, text=f"{shown(stopped.name)} goes on")
+        return Answer(data=data, text=told)
     _until(workspace, lambda: not file.exists())
-    if _times_gone_on(workspace, stopped.name) == before:
+    new = [take for take in jobs.takes(workspace, what.name) if take not in takes] if wish.from_ is not None else []
+    if not new and _times_gone_on(workspace, stopped.name) == before:
         found = jobs.view(workspace, stopped.name) or stopped
         notices = [str(notice.get("text", "")) for notice in found.table.get("notices", ())]
         raise JobError("not-possible", f"{shown(found.name)} does not go on" + (f": {notices[-1]}" if notices else ""))
+    job = new[0] if new else stopped.name
     with follow.reporting(as_json=as_json) as report:
-        return follow.answer_of(follow.to_the_end(workspace, stopped.name, report, follow.Served(workspace)))
+        return follow.answer_of(follow.to_the_end(workspace, job, report, follow.Served(workspace)))
 
 
 def _ask(workspace: Workspace, text: str, control: Control, done: str) -> Answer:
@@ -114,17 +123,6 @@ def _ask(workspace: Workspace, text: str, control: Control, done: str) -> Answer
 def _live(workspace: Workspace, what: Named) -> list[View]:
     views = (jobs.view(workspace, take) for take in what.takes)
     return [view for view in views if view is not None and not view.ended]
-
-
-def _stopped(workspace: Workspace, what: Named) -> View:
-    views = [view for take in reversed(what.takes) if (view := jobs.view(workspace, take))]
-    for view in views:
-        if view.state in _RESUMABLE:
-            return view
-    if not views:
-        raise JobError("not-possible", f"{shown(what.name)} has not begun yet, so it cannot go on")
-    hint = "only a job that is held, failed, cancelled or partial can go on; to make it again, drop it again"
-    raise JobError("not-possible", f"{shown(views[0].name)} is {views[0].state}", hint)
 
 
 def _listed(views: list[View]) -> str:

@@ -7,6 +7,7 @@ import click
 
 from hotfolder import gallery, models, schedules
 from hotfolder.errors import HotfolderError
+from hotfolder.front import show
 from hotfolder.front.answer import Answer, problem_table
 from hotfolder.front.show import columns, facts, state, when, where
 from hotfolder.names import shown
@@ -76,7 +77,7 @@ def preset(settings: Settings, name: str) -> Answer:
     told = {key: value for key, value in values.items() if value != ""}
     table = columns(
         ("key", "value", "from"),
-        [[key, _toml(value), click.style(files[key], dim=True)] for key, value in told.items()],
+        [[key, show.value(value), click.style(files[key], dim=True)] for key, value in told.items()],
     )
     head = facts(
         [
@@ -149,16 +150,6 @@ def _file(settings: Settings, origin: str) -> str:
     from pathlib import Path
 
     return where(Path(origin))
-
-
-def _toml(value: object) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return f'"{shown(value)}"'
-        case _:
-            return str(value)
 
 
 def _cut(text: str) -> str:

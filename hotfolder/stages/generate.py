@@ -1,36 +1,61 @@
-"""generate: a picture from the prompt and the sources, by the preset's kind."""
+"""generate: a picture of any kind, by preset: from the prompt, from a source, or from what came in."""
 
-from dataclasses import replace
-from typing import Final
+from typing import Any, Final
+
+from PIL import Image
 
 from hotfolder.engine import Request
-from hotfolder.stages.work import Stage, Work
+from hotfolder.plan import SIZE_STEP
+from hotfolder.stages.work import Call, Outcome, Stage, Work
 
 
-def request_of(work: Work) -> Request:
-    """Return what the engine is asked for this candidate."""
-    plan, keys = work.plan, work.plan.generate
-    return Request(
-        kind=plan.kind,
-        preset=plan.preset,
-        model=plan.model,
-        prompt=keys.prompt,
-        seed=plan.seed_of(work.candidate),
-        width=keys.width,
-        height=keys.height,
-        steps=keys.steps,
-        guidance=keys.guidance,
-        true_cfg=keys.true_cfg,
-        negative_prompt=keys.negative_prompt,
-        strength=keys.strength,
-        image_strength=keys.image_strength,
-        max_sequence_length=keys.max_sequence_length,
-        pictures=work.pictures,
-    )
+def request_of(call: Call, work: Work, picture: Image.Image | None, **changes: Any) -> Request:  # noqa: ANN401 - fields of Request
+    """Return what the engine is asked.
+
+    Args:
+        picture: what the picture is made from, where the kind takes one. Where the job says no size, it decides it.
+        changes: what this stage wants otherwise than its generation says.
+    """
+    told, use = call.generation, call.use
+    if told is None or use is None:
+        raise RuntimeError("this stage generates, and was given no generation")
+    given = {"image": picture, "mask": work.mask, "control": work.control}
+    like = work.control if use.kind == "control" else picture
+    width, height = told.width, told.height
+    if (width is None or height is None) and like is not None:
+        width, height = _size(width, height, like)
+    asked: dict[str, Any] = {
+        "kind": use.kind,
+        "preset": use.preset,
+        "model": use.model,
+        "seed": call.seed,
+        "width": width,
+        "height": height,
+        "pictures": {role: given[role] for role in told.takes if given[role] is not None},
+    }
+    asked |= told.model_dump(exclude={"width", "height", "takes"})
+    return Request(**asked | changes)
 
 
-def _run(work: Work) -> Work:
-    return replace(work, made=work.engine.make(request_of(work), work.tick))
+def size_like(picture: Image.Image) -> tuple[int, int]:
+    """Return the size at which a picture is worked on: its own, sides rounded down to what a model can make."""
+    across, down = (max(SIZE_STEP, side // SIZE_STEP * SIZE_STEP) for side in picture.size)
+    return across, down
 
 
-STAGE: Final = Stage(lane="gpu", version=1, run=_run)
+def _size(width: int | None, height: int | None, like: Image.Image) -> tuple[int, int]:
+    """Return the size of a picture made from `like`, where one side may be asked for."""
+    if width is not None:
+        return width, max(SIZE_STEP, round(like.height * width / like.width / SIZE_STEP) * SIZE_STEP)
+    if height is not None:
+        return max(SIZE_STEP, round(like.width * height / like.height / SIZE_STEP) * SIZE_STEP), height
+    return size_like(like)
+
+
+def _run(work: Work, call: Call) -> Outcome:
+    picture = work.pictures.get("")
+    made = call.engine.make(request_of(call, work, picture), call.tick)
+    return Outcome(work=Work(pictures={"": made.image}), model=made.model, timings=made.timings, notices=made.notices)
+
+
+STAGE: Final = Stage(version=1, run=_run)

@@ -1,0 +1,166 @@
+"""JobFile -> Plan: which files a job wants, and every choice made once they are there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hotfolder.errors import JobError, Problem, Rejected
+from hotfolder.jobfile import JobFile
+from hotfolder.names import shown
+from hotfolder.plan import STAGE_AXIS, Axis, MissingSource, Plan, PlannedStage, Source, UsedPreset
+from hotfolder.settings import Settings
+from hotfolder.stagekeys import Generating
+from hotfolder.tomltext import Document
+
+#: Of a batch, as many items are looked at for what is made otherwise than asked.
+_LOOKED_AT: Final = 200
+_MAX_NOTICES: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A file that a job names, before it is taken."""
+
+    #: "image", "mask" or "control"; "items"; or of a stage's asset "overlay.image".
+    role: str
+    #: As the job named it.
+    name: str
+    #: Of a plan or sidecar: where it lies, as a path below the workspace.
+    place: str | None = None
+    #: What it must hash to; None: anything.
+    sha256: str | None = None
+    #: Of "@mug", once it is known: the picture of the other job, as a path below the workspace.
+    via: str | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it names a finished picture of another job, and which one is not known yet; see `takes`."""
+        return self.place is None and self.name.startswith("@")
+
+    @property
+    def is_of_job(self) -> bool:
+        """Whether it is to be taken from another job, and from nowhere else."""
+        return self.via is not None and self.via == self.place
+
+    @property
+    def is_asset(self) -> bool:
+        """Whether it is a logo or font of a stage, which may lie in presets/assets/."""
+        return "." in self.role
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it must be a picture."""
+        return self.role != "items" and not self.role.endswith(".font")
+
+
+def wishes_of(job: JobFile) -> tuple[Wish, ...]:
+    """Return the files that a job file names."""
+    pictures = [Wish(role=role, name=name) for role, names in job.pictures.items() for name in names]
+    assets = [Wish(role=role, name=name) for role, names in job.assets.items() for name in names]
+    return (*pictures, *assets)
+
+
+def make_plan(
+    name: str, job: JobFile, sources: Sequence[Source], drawn_seed: int, missing: Sequence[MissingSource] = ()
+) -> Plan:
+    """Decide all that a job leaves open.
+
+    Args:
+        name: the job, such as "mug_take01".
+        sources: one for each file the job names, but for those that are `missing`.
+        drawn_seed: the seed if the job has none, 0 .. 2^32-1.
+    """
+    keys = job.keys
+    plan = Plan(
+        job=name,
+        pipeline=job.pipeline,
+        preset=job.preset.name if job.preset else None,
+        seed=drawn_seed if keys.seed is None else keys.seed,
+        seed_from="drawn" if keys.seed is None else "job",
+        prompt_from=job.prompt_from,
+        count=keys.count,
+        priority=keys.priority,
+        title=keys.title,
+        project=keys.project,
+        meta=dict(keys.meta),
+        keys=dict(job.said),
+        axes=tuple(Axis(key=axis.key, columns=axis.columns, values=axis.values) for axis in job.axes),
+        stages=tuple(PlannedStage(stage=one.stage, id=one.id, keys=dict(one.keys)) for one in job.stages),
+        presets={
+            preset.name: UsedPreset(
+                kind=preset.kind,
+                max_sequence_length=preset.max_sequence_length,
+                model=preset.model,
+                keys=dict(preset.keys),
+            )
+            for preset in job.presets.values()
+        },
+        sources=tuple(sources),
+        missing=tuple(missing),
+    )
+    notices = [*job.notices, *_size_notices(plan)]
+    return plan.changed(notices=tuple(dict.fromkeys(notices))[:_MAX_NOTICES])
+
+
+def check_size(plan: Plan, limit: int, line: int | None = None) -> None:
+    """Refuse the absurd.
+
+    Raises:
+        Rejected: the plan has more candidates than `limit`.
+    """
+    if plan.candidates > limit:
+        each = f"of {len(plan.rows)} candidates " if len(plan.rows) > 1 else ""
+        found = f"{plan.items} items {each}make {plan.candidates} candidates; at most {limit} are accepted"
+        hint = "split it, or raise max_candidates in [batch] of hotfolder.toml"
+        raise Rejected([Problem(code="bad-value", message=found, hint=hint, line=line)])
+
+
+def published_dir(settings: Settings, to: str | None) -> Path | None:
+    """Return the folder that `to` of a stage export means; None: none.
+
+    Raises:
+        JobError: `forbidden-path`: neither "processed" nor below an allowed root.
+    """
+    if to is None:
+        return None
+    if to == "processed":
+        return settings.processed_dir
+    path = Path(to)
+    allowed = any(path.is_relative_to(root) for root in settings.inbox.allowed_roots)
+    if path.is_absolute() and ".." not in path.parts and allowed:
+        return path
+    hint = '"processed" is, or a folder below an allowed_roots folder of hotfolder.toml'
+    raise JobError("forbidden-path", f"to = {shown(to)!r} is not accepted", hint)
+
+
+def check_places(plan: Plan, settings: Settings, document: Document) -> None:
+    """Check where the finished pictures are to be put.
+
+    Raises:
+        Rejected: a folder that `to` may not name.
+    """
+    id_ = plan.stages[-1].id
+    said = [plan.stages[-1].keys.get("to")]
+    said += [axis.at(index).get(f"{STAGE_AXIS}{id_}.to") for axis in plan.axes for index in range(len(axis.values))]
+    for to in dict.fromkeys(said):
+        try:
+            published_dir(settings, to)
+        except JobError as error:
+            line = document.line_of(["stage", id_, "to"]) or document.line_of(["stages", len(plan.stages) - 1, "to"])
+            raise Rejected([Problem(code=error.code, message=error.message, hint=error.hint, line=line)]) from error
+
+
+def _size_notices(plan: Plan) -> list[str]:
+    """Say which sizes are made otherwise than asked."""
+    notices: list[str] = []
+    for number in range(1, min(plan.items, _LOOKED_AT) + 1):
+        item = plan.item(number)
+        if item.missing() is not None:
+            continue
+        for stage in range(1, len(plan.stages) + 1):
+            if isinstance(item.keys(stage), Generating):
+                item.generation(stage, notices)
+        if len(notices) >= _MAX_NOTICES:
+            break
+    return notices
