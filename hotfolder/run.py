@@ -110,8 +110,6 @@ def keep(shop: Shop, prepared: Prepared, made: Outcome | Chosen, seconds: float)
             _keep_choice(shop, prepared, made)
         else:
             _keep_pictures(shop, prepared, made, seconds)
-    except OSError as error:
-        fail(shop, cell, error)
     except Exception as error:  # noqa: BLE001 - whatever happened, the row must come to an end
         fail(shop, cell, error)
     else:

@@ -193,3 +193,19 @@ def test_the_list_beside_a_job_file_comes_along(hotfolder: Hotfolder, workspace:
     assert hotfolder("submit", job(tmp_path, 'items = "list.txt"\n')).code == 0
     assert (workspace.inbox / "list.txt").read_text() == "a mug\na cup\n"
     assert checked(hotfolder, workspace.inbox / "mug.toml")["items"] == 2
+
+
+def test_pictures_and_assets_that_are_not_there_yet_are_named(
+    hotfolder: Hotfolder, workspace: Workspace, tmp_path: Path
+) -> None:
+    text = 'image = "photo.png"\n[[stages]]\nstage = "overlay"\nimage = "our-logo.png"\n'
+    said = hotfolder("check", job(tmp_path, text))
+    assert (said.code, "waits for photo.png, our-logo.png: not in the inbox yet" in said.out) == (0, True)
+    workspace.picture("photo.png")
+    workspace.picture("our-logo.png")
+    assert "waits for" not in hotfolder("check", job(tmp_path, text)).out
+
+
+def test_a_model_that_would_have_to_be_downloaded_is_named(hotfolder: Hotfolder, tmp_path: Path) -> None:
+    said = hotfolder("check", job(tmp_path, 'prompt = "a mug"\npreset = "flux-schnell"\n'))
+    assert (said.code, "not on this machine: black-forest-labs/FLUX.1-schnell (flux-schnell)" in said.out) == (0, True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from hotfolder import lanes, tomltext
+from hotfolder import lanes, models, tomltext
 from hotfolder import workspace as workspaces
 from hotfolder.errors import HotfolderError, JobError, Problem, Rejected, SettingsError
 from hotfolder.front import draft, estimate, show
@@ -19,6 +19,8 @@ from hotfolder.planning import Wish
 from hotfolder.settings import Settings
 from hotfolder.tomltext import Document
 
+#: Pictures that are named as absent.
+_MAX_ABSENT: Final = 10
 _STATUS_FILE: Final = Problem(
     code="bad-value",
     message="this is a status file: it tells where a job or the daemon is, and makes nothing",
@@ -38,8 +40,8 @@ class _Found:
 
 def check(given: Path | None, files: Sequence[Path]) -> Answer:
     """Check files as the daemon of the workspace would; outside of any with the shipped presets."""
-    settings = _settings(given)
-    lines, rows = [], []
+    settings, at_home = _settings(given)
+    lines, rows = ([] if at_home else ["no workspace here: checked with the shipped presets only"]), []
     for file in files:
         found = _check(settings, file)
         lines += [_line(file, problem) for problem in found.problems] or [
@@ -61,13 +63,14 @@ def check(given: Path | None, files: Sequence[Path]) -> Answer:
     )
 
 
-def _settings(given: Path | None) -> Settings:
+def _settings(given: Path | None) -> tuple[Settings, bool]:
+    """Return the settings, and whether they are those of a workspace."""
     try:
-        return Settings.read(workspaces.find(given).root)
+        return Settings.read(workspaces.find(given).root), True
     except SettingsError as error:
         if given is not None or error.code != "no-workspace":
             raise
-        return Settings.read(Path.cwd())
+        return Settings.read(Path.cwd()), False
 
 
 def _check(settings: Settings, file: Path) -> _Found:
@@ -85,7 +88,39 @@ def _check(settings: Settings, file: Path) -> _Found:
         return _Found(problems=(Problem(code="not-found", message=f"cannot be read: {error.strerror}"),))
     if problems := tuple(_forbidden(settings, document, checked.wishes)):
         return _Found(problems=problems)
-    return _size(settings, checked)
+    found = _size(settings, checked)
+    absent = _absent(settings, file, checked.wishes)
+    models_missing = _missing_models(settings, checked)
+    what = found.what
+    what += f"; waits for {', '.join(absent)}: not in the inbox yet" if absent else ""
+    what += f"; not on this machine: {', '.join(models_missing)}" if models_missing else ""
+    return _Found(what=what, data={**found.data, "absent": absent, "models_missing": models_missing})
+
+
+def _absent(settings: Settings, file: Path, wishes: Sequence[Wish]) -> list[str]:
+    """Return the pictures and assets that are neither where the daemon looks for them nor beside the file."""
+    if not wishes:
+        return []
+    # Imported only where there is something to look for: with it comes Pillow.
+    from hotfolder import sources
+
+    lane = draft.lane_of(settings, file)
+    return [
+        shown(wish.name)
+        for wish in wishes
+        if not wish.name.startswith("@")
+        and not (file.parent / wish.name).is_file()
+        and sources.find(settings, wish, lane) is None
+    ][:_MAX_ABSENT]
+
+
+def _missing_models(settings: Settings, checked: Checked) -> list[str]:
+    """Return the models of the job that are not here, each with its preset."""
+    return [
+        f"{used.model.repo} ({name})"
+        for name, used in checked.plan.presets.items()
+        if models.state(used.model, settings) == "missing"
+    ]
 
 
 def _forbidden(settings: Settings, document: Document, wishes: Sequence[Wish]) -> Iterator[Problem]:
