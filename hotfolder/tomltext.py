@@ -170,15 +170,19 @@ _LINE: Final = 100
 
 
 def _inner_on_one_line(found: re.Match[str]) -> str:
-    line = f"    [{', '.join(line.strip().removesuffix(',') for line in found[1].splitlines())}],"
+    line = f"    [{', '.join(_values(found[1]))}],"
     return line if len(line) <= _LINE else found[0]
 
 
 def _on_one_line(found: re.Match[str]) -> str:
     """A short list is read more easily on one line; strings hold no line ends here."""
-    values = [line.strip().removesuffix(",") for line in found[1].splitlines()]
-    line = f"= [{', '.join(values)}]"
+    line = f"= [{', '.join(_values(found[1]))}]"
     return line if len(line) <= _LINE else found[0]
+
+
+def _values(lines: str) -> list[str]:
+    """Return the values of a list; `splitlines` would also part a string at what Unicode calls the end of a line."""
+    return [line.lstrip(" ").removesuffix(",") for line in lines.removesuffix("\n").split("\n")]
 
 
 def _are_rows(entries: Sequence[object]) -> bool:

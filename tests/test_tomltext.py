@@ -273,6 +273,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 @example({"a": [{"b": {"c": 1}}]})
 @example({"a": [{"b": 1}, 3]})
 @example({"a": "x\r\ny\n#! z"})
+@example({"a": ["\x85", "b"]})
 def test_what_is_dumped_reads_back_the_same(table: dict[str, Any]) -> None:
     data = tomltext.dump(table)
     assert tomllib.loads(data.decode()) == table

@@ -165,7 +165,7 @@ def test_a_kill_at_any_file_changing_call_keeps_the_promise(
 ) -> None:
     possible, undisturbed = points
     killed = 0
-    for point in chosen(possible, 20, seed=1):
+    for point in chosen(possible, 13, seed=1):
         scene.reset()
         code = scene.run("-P", point.path, "-e", f"inject={point.call}:signal=SIGKILL:when={point.nth}")
         assert code in {0, 137, -9}, (point, code, scene.errors)
@@ -178,11 +178,11 @@ def test_a_kill_at_any_file_changing_call_keeps_the_promise(
         except AssertionError as error:
             raise AssertionError(f"killed at {point}") from error
     print(f"killed at {killed} of {len(possible)} calls")
-    assert killed >= 16
+    assert killed >= 10
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("error", "count"), [("ENOSPC", 4), ("EIO", 6), ("EACCES", 3)])
+@pytest.mark.parametrize(("error", "count"), [("ENOSPC", 3), ("EIO", 4), ("EACCES", 2)])
 def test_an_error_of_any_file_changing_call_keeps_the_promise(
     scene: Scene, points: tuple[list[Point], dict[str, object]], error: str, count: int
 ) -> None:
