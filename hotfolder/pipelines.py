@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from hotfolder.errors import JobError, SettingsError
 from hotfolder.names import shown
-from hotfolder.presets import Presets, files_in
+from hotfolder.presets import Presets, file_of, files_in
 from hotfolder.stagekeys import STAGE_KEYS, Generate, Generating, StageKeys, Thing
 
 #: What a job runs that names no pipeline.
@@ -66,16 +66,15 @@ class Pipelines:
             JobError: `unknown-pipeline`.
             SettingsError: `bad-pipeline`, naming the file.
         """
-        files = files_in(self.shipped) | files_in(self.own)
-        if name not in files:
-            near = difflib.get_close_matches(name, files, n=1)
+        file = file_of(name, self.own, self.shipped)
+        if file is None:
+            near = difflib.get_close_matches(name, self.names(), n=1)
             did = f"did you mean {near[0]!r}? " if near else ""
             raise JobError(
                 "unknown-pipeline",
                 f"there is no pipeline {shown(name)!r}",
-                f"{did}There are: {', '.join(sorted(files))}",
+                f"{did}There are: {', '.join(self.names())}",
             )
-        file = files[name]
         try:
             table = tomllib.loads(file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -122,7 +122,7 @@ class Presets:
 
     def names(self) -> list[str]:
         """Return the names of all presets, sorted; those to be had only as a service are left out."""
-        return [name for name in sorted(self._files()) if "service" not in _read(self._files()[name])]
+        return [name for name, file in sorted(self._files().items()) if "service" not in _read(file)]
 
     def get(self, name: str) -> Preset:
         """Return the preset `name`.
@@ -130,14 +130,14 @@ class Presets:
         Raises:
             SettingsError: `unknown-preset`, `service-only`, or `bad-preset` naming file and key.
         """
-        files = self._files()
-        if name not in files:
-            near = difflib.get_close_matches(name, files, n=1)
+        first = file_of(name, self.own, self.shipped)
+        if first is None:
+            near = difflib.get_close_matches(name, self._files(), n=1)
             did = f"did you mean {near[0]!r}? " if near else ""
             raise SettingsError(
                 "unknown-preset", f"there is no preset {name!r}", f"{did}There are: {', '.join(self.names())}"
             )
-        layers = list(self._layers(name))
+        layers = list(self._layers(first))
         service = layers[0][1].get("service")
         if service is not None:
             raise SettingsError(
@@ -159,16 +159,16 @@ class Presets:
     def _files(self) -> dict[str, Path]:
         return files_in(self.shipped) | files_in(self.own)
 
-    def _layers(self, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _layers(self, file: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         """From the preset itself down what it extends. A workspace's `tiny` extending `tiny` means the shipped one."""
-        file = self._files()[name]
         for _ in range(_MAX_EXTENDS):
             table = _read(file)
             yield file, table
             below = table.get("extends")
             if below is None:
                 return
-            beneath = self.shipped / f"{below}.toml" if below == file.stem else self._files().get(str(below))
+            folders = [self.shipped] if below == file.stem else [self.own, self.shipped]
+            beneath = file_of(str(below), *folders)
             if beneath is None or not beneath.is_file() or beneath == file:
                 raise SettingsError(
                     "bad-preset",
@@ -185,8 +185,19 @@ def shipped_dir() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "presets"
 
 
+def file_of(name: str, *folders: Path) -> Path | None:
+    """Return the file of this name in the first of these folders that has one.
+
+    Asked for every job, so without a listing; a name is never a path.
+    """
+    if "/" in name or "\0" in name:
+        return None
+    files = (folder / f"{name}.toml" for folder in folders)
+    return next((file for file in files if os.path.lexists(file)), None)
+
+
 def files_in(folder: Path) -> dict[str, Path]:
-    """Return name -> file; listed for every job, so by name alone."""
+    """Return name -> file, by name alone."""
     with suppress(OSError):
         return {name[: -len(".toml")]: folder / name for name in sorted(os.listdir(folder)) if name.endswith(".toml")}
     return {}
