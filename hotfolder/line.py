@@ -74,22 +74,26 @@ class Line:
         self._later: set[str] = set()
         self._closed: set[str] = set()
         self._stopping = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        #: A thread that waits for a cell of one lane is not woken for what it cannot run.
+        self._changed: dict[Lane, threading.Condition] = {
+            "gpu": threading.Condition(self._lock),
+            "cpu": threading.Condition(self._lock),
+        }
 
     def add(self, job: Job) -> None:
         """Put a job in the line, or put it where it belongs by now."""
-        with self._changed:
+        with self._lock:
             self._sync(job)
-            self._changed.notify_all()
 
     def remove(self, job: Job) -> None:
         """Take a job out: it ended, or it is held."""
-        with self._changed:
+        with self._lock:
             self._remove(job)
 
     def empty(self, job: Job) -> None:
         """Take a job out for good: it ends, and has no cells any more."""
-        with self._changed:
+        with self._lock:
             self._remove(job)
             if job.table is not None:
                 job.table.clear()
@@ -98,64 +102,64 @@ class Line:
 
     def put_back(self, cell: Cell) -> None:
         """A cell that was stopped, not cancelled, is ready again; its job is not in the line by that."""
-        with self._changed:
+        with self._lock:
             if cell.job.table is not None:
                 cell.job.table.put_back(cell.place)
 
     def delay(self, cell: Cell, seconds: float) -> None:
         """A cell is ready again after a while."""
-        with self._changed:
+        with self._lock:
             if cell.job.table is not None:
                 cell.job.table.delay(cell.place, self._clock.monotonic() + seconds)
             self._sync_if_there(cell.job)
 
     def passed(self, cell: Cell) -> None:
         """A cell is done, and the next one of its candidate may be ready."""
-        with self._changed:
+        with self._lock:
             if cell.job.table is not None:
                 cell.job.table.passed(cell.place)
             self._sync_if_there(cell.job)
 
     def chose(self, job: Job, stage: int, item: int, kept: Collection[int]) -> None:
         """A stage that looks at a whole item chose."""
-        with self._changed:
+        with self._lock:
             if job.table is not None:
                 job.table.chose(stage, item, kept)
             self._sync_if_there(job)
 
     def finished(self, job: Job, candidate: int) -> None:
         """A candidate's pictures are on disk."""
-        with self._changed:
+        with self._lock:
             if job.table is not None:
                 job.table.finished(candidate)
             self._sync_if_there(job)
 
     def failed(self, job: Job, candidates: Collection[int]) -> list[int]:
         """Candidates cannot be finished; return the others that therefore cannot be begun."""
-        with self._changed:
+        with self._lock:
             lost = job.table.failed(candidates) if job.table is not None else []
             self._sync_if_there(job)
             return lost
 
     def drop(self, cell: Cell) -> None:
         """A cell of a job that is cancelled came to its end."""
-        with self._changed:
+        with self._lock:
             if cell.job.table is not None:
                 cell.job.table.in_flight.discard(cell.place)
 
     def has_cells(self, job: Job) -> bool:
         """Whether a cell of the job is ready, due later, or under way."""
-        with self._changed:
+        with self._lock:
             return job.table is not None and not job.table.is_idle
 
     def candidates_at(self, cell: Cell) -> list[int]:
         """Return the candidates that a cell of a whole item looks at."""
-        with self._changed:
+        with self._lock:
             return cell.job.table.candidates_at(cell.place) if cell.job.table is not None else []
 
     def is_last(self, cell: Cell) -> bool:
         """Whether nothing of the job is left to do beside this cell."""
-        with self._changed:
+        with self._lock:
             table = cell.job.table
             return table is not None and table.in_flight == {cell.place} and not table.has_ready and table.open == 1
 
@@ -163,14 +167,14 @@ class Line:
 
     def close(self, why: str) -> None:
         """Let no new cell start, for this reason, until `open` is called for it."""
-        with self._changed:
+        with self._lock:
             self._closed.add(why)
 
     def open(self, why: str) -> None:
         """Lift one reason."""
-        with self._changed:
+        with self._lock:
             self._closed.discard(why)
-            self._changed.notify_all()
+            self._wake_all()
 
     @property
     def closed(self) -> frozenset[str]:
@@ -179,9 +183,9 @@ class Line:
 
     def stop(self) -> None:
         """Wake whoever waits in `take`; from now on it returns None."""
-        with self._changed:
+        with self._lock:
             self._stopping = True
-            self._changed.notify_all()
+            self._wake_all()
 
     # --- the next cell ---
 
@@ -191,21 +195,21 @@ class Line:
         Args:
             loaded: keys of the models that are ready.
         """
-        with self._changed:
+        with self._lock:
             while not self._stopping:
-                self._wake()
+                self._make_due_ready()
                 cell = None if self._closed else self._best(lane, loaded, note=True)
                 if cell is not None:
                     assert cell.job.table is not None  # noqa: S101 - what is in the line has a table
                     cell.job.table.take(cell.place, cell.model)
                     self._sync(cell.job)
                     return cell
-                self._changed.wait(_LOOK_S if self._later else None)
+                self._changed[lane].wait(_LOOK_S if self._later else None)
             return None
 
     def peek(self, lane: Lane, loaded: Collection[str] = ()) -> Cell | None:
         """Return the cell that `take` would return now, without taking it or waiting."""
-        with self._changed:
+        with self._lock:
             return None if self._closed or self._stopping else self._best(lane, loaded, note=False)
 
     def __len__(self) -> int:
@@ -214,16 +218,15 @@ class Line:
 
     def first(self, count: int) -> list[tuple[Job, str]]:
         """Return the first jobs of the line and, where the order was changed, why."""
-        with self._changed:
+        with self._lock:
             return [(self._entries[name].job, self._why(self._entries[name])) for _, name in islice(self._order, count)]
 
     def jobs(self) -> Iterator[Job]:
         """Return all jobs of the line in order."""
-        with self._changed:
+        with self._lock:
             return iter([self._entries[name].job for _, name in self._order])
 
-    def _wake(self) -> None:
-        """Make ready what is due."""
+    def _make_due_ready(self) -> None:
         if not self._later:
             return
         now = self._clock.monotonic()
@@ -290,7 +293,6 @@ class Line:
         """Bring a job's place up to date, unless it was taken out: held, cancelled, set aside."""
         if job.in_line:
             self._sync(job)
-            self._changed.notify_all()
 
     def _sync(self, job: Job) -> None:
         """Put a job where its table and its rank say; what is known of who overtook it stays."""
@@ -305,6 +307,7 @@ class Line:
             entry.overtaken_by, entry.overtaken_since = before.overtaken_by, before.overtaken_since
             if (before.rank, before.models, before.cpu) == (entry.rank, entry.models, entry.cpu):
                 self._note_later(job)
+                self._wake(entry)
                 return
         self._unlist(job.name)
         self._entries[job.name] = entry
@@ -317,10 +320,12 @@ class Line:
         for key in entry.models:
             insort(self._models.setdefault(key, []), at)
         self._note_later(job)
+        self._wake(entry)
 
     def _note_later(self, job: Job) -> None:
         if job.table is not None and job.table.next_due is not None:
             self._later.add(job.name)
+            self._wake_all()
         else:
             self._later.discard(job.name)
 
@@ -333,6 +338,8 @@ class Line:
         self._later.discard(name)
         if entry is None:
             return
+        # Another job may have waited behind this one.
+        self._wake(entry)
         at = (entry.rank, name)
         for queue in (self._order, *([self._gpu] if entry.models else []), *([self._cpu] if entry.cpu else [])):
             del queue[bisect_left(queue, at)]
@@ -341,3 +348,16 @@ class Line:
             del queue[bisect_left(queue, at)]
             if not queue:
                 del self._models[key]
+
+    # --- who is woken ---
+
+    def _wake(self, entry: _Entry) -> None:
+        """Wake the threads that can run a cell of this job, or of one behind it."""
+        if entry.models:
+            self._changed["gpu"].notify_all()
+        if entry.cpu:
+            self._changed["cpu"].notify_all()
+
+    def _wake_all(self) -> None:
+        for changed in self._changed.values():
+            changed.notify_all()
