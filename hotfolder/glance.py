@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from hotfolder import durable, names, pages, status
 from hotfolder.clock import Moment
 from hotfolder.intake import Intake
 from hotfolder.job import Job
-from hotfolder.journal import State
+from hotfolder.journal import ENDS, State
 from hotfolder.shop import Shop, picture_s
 from hotfolder.status import DaemonStatus, Waiting
 from hotfolder.watch import Watch
@@ -66,16 +67,20 @@ class Glance:
                 return
 
     def _show(self, *, last: bool) -> None:
-        for job in list(self._shop.spool.live.values()):
-            busy = job.busy and job.progress is not None and job.ledger.state is State.RUNNING
-            if busy or job.name in self._shop.spool.unshown:
-                self._shop.spool.show(job)
+        spool = self._shop.spool
+        # Gone through once: there may be ten thousand.
+        live = list(spool.live.values())
+        busy = [job for job in live if job.busy]
+        advanced = [job for job in busy if job.progress is not None and job.ledger.state is State.RUNNING]
+        unshown = [job for name in list(spool.unshown) if (job := spool.live.get(name)) is not None]
+        for job in dict.fromkeys([*advanced, *unshown]):
+            spool.show(job)
         if self._outputs.is_dir():
-            self._show_status(last=last)
+            self._show_status(live, busy, last=last)
 
-    def _show_status(self, *, last: bool) -> None:
+    def _show_status(self, live: Sequence[Job], busy: Sequence[Job], *, last: bool) -> None:
         now = self._shop.clock.monotonic()
-        found = self._status("stopped" if last else None)
+        found = self._status("stopped" if last else None, live, busy)
         data = found.dump()
         if not last and _lasting(data) == _lasting(self._written) and now - self._written_at < _STATUS_S:
             return
@@ -83,17 +88,17 @@ class Glance:
         self._written, self._written_at = data, now
         if last or now - self._pages_at >= _PAGES_S:
             self._pages_at = now
-            self._show_pages(found)
+            self._show_pages(found, live, busy)
 
-    def _show_pages(self, found: DaemonStatus) -> None:
-        plans = [(job, self._shop.spool.plan_if_any(job)) for job in self._running()]
+    def _show_pages(self, found: DaemonStatus, live: Sequence[Job], busy: Sequence[Job]) -> None:
+        plans = [(job, self._shop.spool.plan_if_any(job)) for job in busy]
         running = [(job, plan) for job, plan in plans if plan is not None]
         for job, plan in running:
             # Whoever ends the job writes them too, and has the last word.
             with job.lock:
                 if not (job.ledger.ended or job.gone):
                     pages.write_job(job, plan, self._shop.thumbs, self._shop.clock.now())
-        to_pick = [job for job in list(self._shop.spool.live.values()) if job.ledger.state is State.REVIEW]
+        to_pick = [job for job in live if job.ledger.state is State.REVIEW]
         planned = [(job, self._shop.spool.plan_if_any(job)) for job in to_pick]
         pages.write_daemon(
             self._outputs,
@@ -105,14 +110,16 @@ class Glance:
             thumbs=self._shop.thumbs,
         )
 
-    def _running(self) -> list[Job]:
-        return [job for job in list(self._shop.spool.live.values()) if job.busy]
-
-    def _status(self, state: str | None) -> DaemonStatus:
+    def _status(self, state: str | None, live: Sequence[Job], busy: Sequence[Job]) -> DaemonStatus:
         line, last = self._shop.line, self._intake.last
-        live = list(self._shop.spool.live.values())
-        counts = Counter(job.ledger.state.value for job in live if not job.ledger.ended)
-        counts.update(self._shop.gallery.counts())
+        counts = Counter(self._shop.gallery.counts())
+        counts.update(
+            {
+                state.value: count
+                for state, count in Counter(job.ledger.state for job in live).items()
+                if state not in ENDS
+            }
+        )
         disk = shutil.disk_usage(self._outputs)
         ignored = sorted(last.ignored.items())
         return DaemonStatus(
@@ -125,21 +132,21 @@ class Glance:
             updated_at=self._shop.clock.now(),
             counts=dict(sorted(counts.items())),
             running=sorted(job.name for job in live if job.ledger.state is State.RUNNING),
-            line=self._waiting(),
+            line=self._waiting(busy),
             free_gb=disk.free / 1e9,
             total_gb=disk.total / 1e9,
             wrong=self._wrong(),
             ignored=ignored[:_SHOWN_IGNORED],
             ignored_count=len(ignored),
             notices=list(self._intake.controls.notices),
-            progress=next(((job.name, job.progress) for job in live if job.busy and job.progress), None),
+            progress=next(((job.name, job.progress) for job in busy if job.progress), None),
         )
 
-    def _waiting(self) -> list[Waiting]:
+    def _waiting(self, busy: Sequence[Job]) -> list[Waiting]:
         """Return the first of the line, with the time at which each should begin as far as the pace is known."""
         rows = []
         ahead_s: float | None = 0.0
-        for job in self._running():
+        for job in busy:
             part = job.progress.step / job.progress.steps if job.progress and job.progress.steps else 0.0
             ahead_s = self._then(ahead_s, job, _under_way(job) - part)
         for position, (job, why) in enumerate(self._shop.line.first(_SHOWN_IN_LINE), 1):
