@@ -8,31 +8,37 @@ from hotfolder.errors import JobError
 from hotfolder.job import Job
 from hotfolder.plan import Plan, digest
 
-#: Plans that are kept; there may be thousands of jobs in the line.
-_MAX_PLANS: Final = 64
+#: Bytes of text whose plans are kept, some ten times as many in memory: thousands of jobs may be in the line, and
+#: the plan of a single one may have 8 MB, which is kept alone.
+_MAX_BYTES: Final = 1024 * 1024
 
 
 class Plans:
     """The plans that were used last, by folder and hash. Used by several threads."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, str | None], Plan] = {}
+        self._known: dict[tuple[Path, str | None], tuple[Plan, int]] = {}
+        self._bytes = 0
         self._lock = threading.Lock()
 
-    def add(self, folder: Path, sha256: str, plan: Plan) -> None:
-        """Know a plan, instead of the one that was not used for longest."""
+    def add(self, folder: Path, sha256: str, plan: Plan, size: int) -> None:
+        """Know a plan of `size` bytes, instead of those that were not used for longest."""
         with self._lock:
-            self._known[folder, sha256] = plan
-            if len(self._known) > _MAX_PLANS:
-                del self._known[next(iter(self._known))]
+            _, before = self._known.pop((folder, sha256), (plan, 0))
+            self._known[folder, sha256] = plan, size
+            self._bytes += size - before
+            while self._bytes > _MAX_BYTES and len(self._known) > 1:
+                _, gone = self._known.pop(next(iter(self._known)))
+                self._bytes -= gone
 
     def _get(self, key: tuple[Path, str | None]) -> Plan | None:
         """Return a plan that is known, which keeps it known."""
         with self._lock:
-            plan = self._known.pop(key, None)
-            if plan is not None:
-                self._known[key] = plan
-            return plan
+            known = self._known.pop(key, None)
+            if known is None:
+                return None
+            self._known[key] = known
+            return known[0]
 
     def of(self, job: Job) -> Plan:
         """Return the plan that holds for a job.
@@ -54,5 +60,5 @@ class Plans:
             plan = Plan.load(data)
         except (FileNotFoundError, IsADirectoryError, ValueError) as error:
             raise JobError("changed-file", f"{file} cannot be read any more", hint) from error
-        self.add(job.folder, job.ledger.plan_sha256 or "", plan)
+        self.add(job.folder, job.ledger.plan_sha256 or "", plan, len(data))
         return plan

@@ -77,7 +77,7 @@ class Spool:
             OSError: it cannot be built; nothing of it stays.
         """
         job, plan = self._admission.branch(before, plan, fill, force=force)
-        self._plans.add(job.folder, job.ledger.plan_sha256 or "", plan)
+        self._plans.add(job.folder, job.ledger.plan_sha256 or "", plan, len(plan.dump()))
         self._lay_out(job, plan)
         return job
 
@@ -104,7 +104,7 @@ class Spool:
             durable.write(job.folder / PLAN_FILE, data)
             durable.sync_folder(job.folder)
             sha256 = digest(data)
-            self._plans.add(job.folder, sha256, plan)
+            self._plans.add(job.folder, sha256, plan, len(data))
             self._write(job, journal.line(Event.PLANNED, self.clock.now(), sha256=sha256, notices=list(plan.notices)))
             self._lay_out(job, plan)
 
@@ -134,7 +134,7 @@ class Spool:
             durable.write(job.folder / file, data)
             durable.sync_folder(job.folder)
             sha256 = digest(data)
-            self._plans.add(job.folder, sha256, plan)
+            self._plans.add(job.folder, sha256, plan, len(data))
             text = f"from here on {file} holds"
             self._write(job, journal.line(Event.PLANNED, self.clock.now(), sha256=sha256, file=file, notices=[text]))
 
