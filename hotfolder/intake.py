@@ -26,8 +26,9 @@ _BATCH: Final = 64
 _SOON_S: Final = 0.05
 #: While a burst is admitted, control files are looked for this often.
 _LOOK_S: Final = 0.25
-#: The folders of so many queued jobs are looked at in each pass.
-_FOLDERS_A_PASS: Final = 200
+#: Whether folders are still where they were is looked at so often, of so many queued jobs each time.
+_FOLDERS_S: Final = 0.25
+_FOLDERS_A_LOOK: Final = 200
 _VIA: Final = re.compile(rb"^#! via ([a-z]{1,12})\r?$", re.MULTILINE)
 _KNOWN_VIA: Final = frozenset({"cli", "api", "page", "mcp", "replay"})
 
@@ -58,6 +59,7 @@ class Intake:
         self._only = only
         self._stop = threading.Event()
         self._looked_at = 0
+        self._folders_due = 0.0
         self.controls = Controls(shop, preparer)
         #: What the last look found; replaced whole.
         self.last = Scan()
@@ -211,10 +213,14 @@ class Intake:
         self.wrong_lanes = wrong
 
     def _check_folders(self) -> None:
-        """A live job whose folder was deleted or moved is cancelled; the running ones are looked at in every pass."""
+        """A live job whose folder was deleted or moved is cancelled; the running ones are looked at every time."""
+        now = self._shop.clock.monotonic()
+        if now < self._folders_due:
+            return
+        self._folders_due = now + _FOLDERS_S
         live = list(self._shop.spool.live.values())
-        some = live[self._looked_at : self._looked_at + _FOLDERS_A_PASS]
-        self._looked_at = self._looked_at + _FOLDERS_A_PASS if self._looked_at + _FOLDERS_A_PASS < len(live) else 0
+        some = live[self._looked_at : self._looked_at + _FOLDERS_A_LOOK]
+        self._looked_at = self._looked_at + _FOLDERS_A_LOOK if self._looked_at + _FOLDERS_A_LOOK < len(live) else 0
         for job in {*some, *(job for job in live if job.busy)}:
             if not self._shop.spool.check_folder(job):
                 self._shop.line.remove(job)
