@@ -9,7 +9,7 @@ class Moment(dt.datetime):
     """A UTC time that is written to the millisecond with a Z, in TOML too."""
 
     def __str__(self) -> str:
-        return f"{self:%Y-%m-%dT%H:%M:%S}.{self.microsecond // 1000:03d}Z"
+        return f"{self.isoformat(timespec='milliseconds')[:23]}Z"
 
     @classmethod
     def of(cls, value: dt.datetime) -> Self:

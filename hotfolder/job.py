@@ -31,6 +31,8 @@ class Job:
     """One live job: its folder is its identity."""
 
     folder: Path
+    #: Such as "mug_take01".
+    name: str = field(init=False)
     stem: str
     take: int
     ledger: Ledger
@@ -68,15 +70,13 @@ class Job:
     #: Page of its sheet -> what tells whether it shows something else by now, and when it was written last.
     pages: dict[int, tuple[int, Moment]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.name = self.folder.name
+
     @property
     def busy(self) -> bool:
         """Whether a cell of it is under way."""
         return self.table is not None and bool(self.table.in_flight)
-
-    @property
-    def name(self) -> str:
-        """Such as "mug_take01"."""
-        return self.folder.name
 
     @property
     def rank(self) -> tuple[int, int, int]:

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 #: Control codes, half characters, and marks that turn the direction of what follows; a line break and a tab stay.
 _UNSHOWABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+#: What makes a difference: the above, and what means something in HTML.
+_SPECIAL: Final = re.compile(f"{_UNSHOWABLE.pattern[:-1]}&<>\"']")
 #: Elements that have no end tag.
 _VOID: Final = frozenset({"img", "link", "meta"})
 
@@ -48,7 +50,8 @@ def join(*parts: str | Html) -> Html:
 
 
 def _escaped(text: str) -> str:
-    return escape(_UNSHOWABLE.sub(_code, text))
+    # Most of what a page holds needs nothing: a page has hundreds of such pieces.
+    return escape(_UNSHOWABLE.sub(_code, text)) if _SPECIAL.search(text) else text
 
 
 def _code(found: re.Match[str]) -> str:
