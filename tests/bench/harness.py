@@ -60,6 +60,11 @@ class Curve:
     log_x: bool = False
     log_y: bool = False
 
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON line."""
+        series = {name: [(_rounded(x), _rounded(y)) for x, y in points] for name, points in self.series.items()}
+        return {**vars(self), "series": series}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
@@ -123,7 +128,7 @@ class Finding:
             "load": load.as_dict(),
         }
         if self.curve is not None:
-            line["curve"] = vars(self.curve)
+            line["curve"] = self.curve.as_dict()
         return {key: value for key, value in line.items() if value not in ("", None, {})}
 
 
