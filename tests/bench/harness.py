@@ -90,6 +90,8 @@ class Finding:
     #: How many things (jobs, pictures) each measurement was about.
     size: int | None = None
     note: str = ""
+    #: Whether it depends on what else the machine does: memory, and what is counted, does not.
+    timed: bool = True
     curve: Curve | None = None
     #: Whatever else was counted.
     counts: Mapping[str, Any] = field(default_factory=dict)
@@ -97,8 +99,8 @@ class Finding:
     def verdict(self, load: Load) -> tuple[str, str]:
         """Return "met", "missed", "too noisy" or "reported", and why where that is not plain."""
         if self.target is None:
-            return "reported", load.noise
-        if load.noise:
+            return "reported", load.noise if self.timed else ""
+        if self.timed and load.noise:
             return "too noisy", load.noise
         met = [self.target.met_by(value) for value in self.pairs.values]
         if len(set(met)) > 1 and (spread := _spread(self.pairs.values)) > MAX_SPREAD:

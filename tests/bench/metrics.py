@@ -1,10 +1,17 @@
 """Every metric there is, by name."""
 
-from bench import commands, looking, pictures
+from bench import batch, cancel, commands, idle, looking, memory, order, pictures, restart
 from bench.harness import Metric
 
 METRICS: dict[str, Metric] = {
     "pictures": pictures.metric,
-    "commands": commands.metric,
     "looking": looking.metric,
+    "restart": restart.metric,
+    "idle": idle.metric,
+    "memory": memory.metric,
+    "commands": commands.metric,
+    "cancel": cancel.metric,
+    "loads": order.loads,
+    "urgent": order.urgent,
+    "batch": batch.metric,
 }

@@ -15,9 +15,9 @@ from typing import Final
 from conftest import Workspace
 from PIL import Image
 
+from bench.daemons import drain
 from bench.harness import Bench, Finding, Pairs, at_least, in_turns, percentile, ratios
 from bench.photos import photo
-from bench.store import drain
 from hotfolder import durable
 from hotfolder.engine import Answer, Made, Question, Request, Tick, no_tick
 from hotfolder.presets import Model

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from conftest import Workspace
-from painted import PaintedEngine
 
-from hotfolder import daemon, gallery, journal
-from hotfolder.engine import Engine
+from bench.daemons import drain
+from hotfolder import gallery, journal
 from hotfolder.gallery import Gallery
 from hotfolder.plan import Plan
 
@@ -18,12 +17,6 @@ _JOB: Final = f"{_MODEL}_take01"
 _TEXT: Final = 'prompt = "a mug"\nseed = 42\nsteps = 1\nwidth = 64\nheight = 64\n'
 #: What names its job inside.
 _TEXT_SUFFIXES: Final = {".toml", ".jsonl", ".html"}
-
-
-def drain(workspace: Workspace, engine: Engine | None = None, **env: str) -> None:
-    """Run a daemon in this process until nothing is left to do."""
-    with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
-        daemon.serve(workspace.settings(**env), engine or PaintedEngine(), drain=True, log_to=nowhere)
 
 
 def finished_jobs(workspace: Workspace, count: int) -> None:
