@@ -39,10 +39,14 @@ def queue_all(workspace: Workspace, jobs: int) -> None:
     pause.unlink()
 
 
-def wait_until_in_line(workspace: Workspace, jobs: int) -> None:
-    """Wait until so many jobs are queued, and each of them has its plan: only then it stands in the line."""
+def wait_until_in_line(workspace: Workspace, jobs: int, named: str = "*") -> None:
+    """Wait until so many jobs are queued, and each of them has its plan: only then it stands in the line.
+
+    Args:
+        named: a pattern for their folders, where there are others.
+    """
     wait_until(lambda: counts(workspace).get("queued") == jobs, 600)
-    wait_until(lambda: len(list(workspace.outputs.glob(f"*/{PLAN_FILE}"))) >= jobs, 600)
+    wait_until(lambda: len(list(workspace.outputs.glob(f"{named}/{PLAN_FILE}"))) >= jobs, 600)
 
 
 def counts(workspace: Workspace) -> dict[str, int]:

@@ -93,7 +93,7 @@ def _left_behind(folder: Path, finished: int, queued: int) -> _LeftBehind:
         workspace.wait_for("first_take01", "running")
         for number in range(queued):
             workspace.drop(f"waits-{number:05d}.toml")
-        wait_until_in_line(workspace, queued)
+        wait_until_in_line(workspace, queued, "waits-*")
     finally:
         process.kill()
     return _LeftBehind(workspace=workspace, log_file=log_file, listings_s=[])
