@@ -1,9 +1,12 @@
 """Every metric there is, by name."""
 
-from bench import batch, cancel, commands, idle, looking, memory, order, pictures, restart
+from bench import batch, cancel, commands, idle, intake, looking, memory, order, pictures, restart
 from bench.harness import Metric
 
 METRICS: dict[str, Metric] = {
+    "latency": intake.latency,
+    "burst": intake.burst,
+    "jobs": intake.jobs,
     "pictures": pictures.metric,
     "looking": looking.metric,
     "restart": restart.metric,
