@@ -203,7 +203,15 @@ class _Duel:
         workspace = Workspace(self._folder / f"round-{self._rounds}")
         with ExitStack() as stack:
             if until:
-                command = [sys.executable, "-m", "bench.reference", str(workspace.root), str(self._like), until]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "bench.reference",
+                    str(workspace.root),
+                    str(self._like),
+                    until,
+                    str(self._size),
+                ]
                 process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
                 stack.callback(process.wait)
                 stack.callback(process.kill)

@@ -1,11 +1,11 @@
 """The least that an honest hot folder must do: what intake and the running of jobs are measured against.
 
-    python -m bench.reference WORKSPACE LIKE planned|ended
+    python -m bench.reference WORKSPACE LIKE planned|ended COUNT
 
 inotify tells of a drop; it is parsed and becomes a folder of its own with the files that Hotfolder makes, as many bytes
 in each, put in place by as many renames and flushes in the same order; drops that come together share the same flushes.
 LIKE is the folder of a job that Hotfolder has made. Nothing is settled, checked, decided, painted, drawn, resumed or
-recovered. `planned` stops where a job stands in the line. Prints `ready`, then serves until it is killed.
+recovered. `planned` stops where a job stands in the line. Prints `ready`, and ends after COUNT drops.
 """
 
 import os
@@ -19,18 +19,19 @@ from bench.inotify import MOVED_TO, Inotify
 BATCH = 64
 
 
-def serve(workspace: Path, like: Path, until: str) -> None:
+def serve(workspace: Path, like: Path, until: str, count: int) -> None:
     inbox, outputs, live = workspace / "jobs_inbox", workspace / "outputs", workspace / "live"
     live.mkdir()
     files = {path.name.replace(like.name, "NAME"): path.read_bytes() for path in like.iterdir()}
     files["active.toml"] = next(like.parent.glob("*.active.toml")).read_bytes()
     events, dropped = Inotify(inbox, MOVED_TO), deque[str]()
     print("ready", flush=True)
-    while True:
+    while count:
         # What came is taken before the kernel is asked again.
         found = (event.name for event in events.read(0.0 if dropped else 60.0))
         dropped.extend(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
         names = [dropped.popleft() for _ in range(min(BATCH, len(dropped)))]
+        count -= len(names)
         admit(inbox, outputs, live, names, files)
         for name in names:
             plan(outputs / f"{name}_take01", files)
@@ -117,4 +118,4 @@ def flush(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
