@@ -159,5 +159,8 @@ class _Handler(FileSystemEventHandler):
             elif event.event_type != EVENT_TYPE_ATTRIB:
                 self._hints.drop(path)
             if event.event_type == EVENT_TYPE_MOVED and event.dest_path:
-                self._hints.add(self._folder / Path(os.fsdecode(event.dest_path)).name, moved_in=True)
-            self._wake.set()
+                path = self._folder / Path(os.fsdecode(event.dest_path)).name
+                self._hints.add(path, moved_in=True)
+            # Nothing under a hidden name is ever taken: a careful writer's first file, and what we take away ourselves.
+            if not path.name.startswith("."):
+                self._wake.set()

@@ -200,3 +200,19 @@ def test_events_tell_what_was_renamed_in_and_what_was_closed_and_take_it_back(tm
     finally:
         watch.stop()
     assert wake.is_set()
+
+
+def test_what_has_a_hidden_name_wakes_nobody(tmp_path: Path) -> None:
+    """A careful writer's first file, and what is being taken away: neither is ever a job."""
+    hints, wake = Hints(), threading.Event()
+    watch = Watch(hints, wake)
+    try:
+        watch.follow([tmp_path])
+        (tmp_path / ".mug.toml.tmp").write_bytes(TEXT)
+        (tmp_path / ".mug.toml.tmp").rename(tmp_path / ".hotfolder-mug_take01.taking")
+        wait_until(lambda: {path.name for path in hints.take()[0]} == {".hotfolder-mug_take01.taking"})
+        assert not wake.is_set()
+        (tmp_path / ".hotfolder-mug_take01.taking").rename(tmp_path / "mug.toml")
+        assert wake.wait(20)
+    finally:
+        watch.stop()
