@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
+from hotfolder import durable
+
 _PAGE: Final = 4096
 
 
@@ -35,7 +37,8 @@ class RunningNote:
         self._path = cache_dir / "running"
         self._evidence = cache_dir / "evidence"
         self._run_id = run_id
-        self._boot = _boot_id()
+        # Another boot means a power cut or a restart of the machine, which are never blamed.
+        self._boot = durable.boot_id()
         self._crash_file: TextIO | None = None
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -109,14 +112,6 @@ class RunningNote:
         if _oom_kills() > oom_kills_then:
             return "the kernel ran out of memory and killed a process"
         return None
-
-
-def _boot_id() -> str:
-    """Another boot means a power cut or a restart of the machine, which are never blamed."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def _oom_kills() -> int:

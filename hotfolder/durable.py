@@ -115,6 +115,14 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def boot_id() -> str:
+    """Return what tells this boot of the machine from every other: what was never flushed may be lost with it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def remove(path: Path) -> None:
     """Remove a file that may be gone already."""
     with suppress(FileNotFoundError):

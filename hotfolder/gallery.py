@@ -1,4 +1,8 @@
-"""SQLite index of the jobs that ended: `history` and the counts. A cache, made again from the status files."""
+"""SQLite index of the jobs that ended: `history` and the counts. A cache, made again from the status files.
+
+Nothing of it is flushed while it is used. What a power cut took of it would never be missed, so a mark that is flushed
+says in which boot of the machine it was opened; where that was another one and it was not closed, it is made again.
+"""
 
 import sqlite3
 import threading
@@ -11,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from hotfolder import names
+from hotfolder import durable, names
 from hotfolder.clock import Moment
 from hotfolder.journal import ENDS, Ledger
 from hotfolder.plan import Plan
@@ -53,16 +57,24 @@ class Ended:
 class Gallery:
     """The index of one workspace; used by several threads."""
 
-    def __init__(self, cache_dir: Path, outputs_dir: Path) -> None:
-        """Open `cache_dir`/gallery.sqlite; one that is missing, broken or of another version is made again."""
+    def __init__(self, cache_dir: Path, outputs_dir: Path, boot: str | None = None) -> None:
+        """Open `cache_dir`/gallery.sqlite; one that is missing, broken or of another version is made again.
+
+        Args:
+            boot: which boot of the machine this is; by default found out.
+        """
         self._path = cache_dir / "gallery.sqlite"
+        self._mark = cache_dir / "gallery.open"
         self._lock = threading.Lock()
+        boot = durable.boot_id() if boot is None else boot
         cache_dir.mkdir(parents=True, exist_ok=True)
+        marked = self._marked()
+        if marked not in {None, boot}:
+            self._unlink()
         try:
             known = self._open()
         except sqlite3.DatabaseError:
-            for path in cache_dir.glob("gallery.sqlite*"):
-                path.unlink()
+            self._unlink()
             try:
                 known = self._open()
             except sqlite3.DatabaseError:
@@ -73,6 +85,11 @@ class Gallery:
             with self._lock, self._base:
                 self._base.executemany(_INSERT, map(vars, _ended_jobs(outputs_dir)))
                 self._base.execute(f"PRAGMA user_version = {_VERSION}")
+        if marked != boot:
+            # On a full disk it stays without: only a power cut would be missed.
+            with suppress(OSError):
+                durable.create(self._mark, boot.encode())
+                durable.sync_folder(cache_dir)
         self._counts = Counter(
             {
                 row["state"]: row["n"]
@@ -109,9 +126,26 @@ class Gallery:
             return dict(+self._counts)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, flushed."""
         with self._lock:
+            with suppress(sqlite3.Error, OSError):
+                self._base.execute("PRAGMA synchronous = FULL")
+                busy, *_ = self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                # Where somebody reads just now, a part of it is not flushed.
+                if not busy:
+                    durable.remove(self._mark)
             self._base.close()
+
+    def _marked(self) -> str | None:
+        """Return in which boot it was opened and not closed again; None where it was closed."""
+        try:
+            return self._mark.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def _unlink(self) -> None:
+        for path in self._path.parent.glob("gallery.sqlite*"):
+            path.unlink()
 
     def _open(self) -> bool:
         """Open the file; return whether it is of this version."""

@@ -116,6 +116,36 @@ def test_one_that_is_spoiled_is_made_again(cache: Path, outputs: Path, spoil: st
     again.close()
 
 
+def test_what_a_power_cut_took_of_it_is_read_from_the_status_files_again(cache: Path, outputs: Path) -> None:
+    """The rows that were added last never reached the disk."""
+    base = Gallery(cache, outputs, boot="first")
+    on_disk = {path: path.read_bytes() for path in cache.iterdir()}
+    job_on_disk(outputs, "mug_take01", State.COMPLETED)
+    base.add(ended("mug_take01"))
+    base.close()
+    for path, data in on_disk.items():
+        path.write_bytes(data)
+    again = Gallery(cache, outputs, boot="second")
+    assert [one.job for one in again.newest(10)] == ["mug_take01"]
+    assert again.counts() == {"completed": 1}
+    again.close()
+
+
+@pytest.mark.parametrize(("closed", "boot"), [(False, "first"), (True, "first"), (True, "second")])
+def test_nothing_is_read_again_after_a_kill_or_an_orderly_end(
+    cache: Path, outputs: Path, closed: bool, boot: str
+) -> None:
+    """A start costs what is live, not what is finished."""
+    base = Gallery(cache, outputs, boot="first")
+    base.add(ended("only_in_the_index_take01"))
+    if closed:
+        base.close()
+    again = Gallery(cache, outputs, boot=boot)
+    assert again.counts() == {"completed": 1}
+    again.close()
+    base.close()
+
+
 def test_any_process_may_ask_while_it_is_written(cache: Path, outputs: Path) -> None:
     base = Gallery(cache, outputs)
     stop = threading.Event()
