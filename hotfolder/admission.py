@@ -32,6 +32,11 @@ from hotfolder.settings import Settings
 
 #: A folder that is being built has a dot before its name, and this behind.
 _NEW: Final = ".new"
+#: What was being written to outputs/ itself: status, page, which take is active.
+_HALF: Final = (".toml.tmp", ".html.tmp")
+#: A source that has lost its name, until it is removed.
+_CLAIM: Final = ".hotfolder-"
+_TAKING: Final = ".taking"
 
 _log = structlog.get_logger(__name__)
 
@@ -97,6 +102,9 @@ class Admission:
         for entry in os.scandir(self._outputs):
             if entry.name.startswith(".") and entry.name.endswith(_NEW) and names.split_take(entry.name[: -len(_NEW)]):
                 shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name.startswith(".") and entry.name.endswith(_HALF):
+                with suppress(OSError):
+                    durable.remove(Path(entry.path))
             elif (split := names.split_take(entry.name)) is not None and entry.is_dir(follow_symlinks=False):
                 self._takes[split[0]] = max(split[1], self._takes.get(split[0], 0))
 
@@ -365,6 +373,15 @@ class Admission:
         job.seen = Seen(path=path, size=origin.size, mtime_ns=origin.mtime_ns, inode=inode)
         self._finish_admission(job)
 
+    def remove_claimed(self) -> None:
+        """Remove the sources of jobs that ended: their removal is not flushed, so a power cut may bring them back."""
+        for path in self._settings.inbox_dir.rglob(f"{_CLAIM}*{_TAKING}"):
+            name = path.name.removeprefix(_CLAIM).removesuffix(_TAKING)
+            if names.split_take(name) and name not in self._live:
+                with suppress(OSError):
+                    if journal.read(self._outputs / name).admitted:
+                        durable.remove(path)
+
     def _finish_admission(self, job: Job) -> None:
         """Take the source of a `pending` job away, if it still is what it was."""
         try:
@@ -401,4 +418,4 @@ def _new(folder: Path) -> Path:
 
 def _claimed(path: Path, job: Job) -> Path:
     """Return where the source of a job lies between losing its name and being gone."""
-    return path.with_name(f".hotfolder-{job.name}.taking")
+    return path.with_name(f"{_CLAIM}{job.name}{_TAKING}")

@@ -386,6 +386,7 @@ class Spool:
             self._first = max((job.ledger.first for job in jobs), default=0)
         for job in jobs:
             self._settle(job)
+        self._admission.remove_claimed()
         return jobs
 
     def _load_live(self, name: str) -> Job | None:

@@ -336,6 +336,22 @@ def test_a_half_picture_of_a_job_that_is_cancelled_after_the_crash_goes(workspac
     assert "mug_take01_003.png" not in pictures
 
 
+def test_what_a_power_cut_brings_back_of_ended_jobs_goes(workspace: Workspace, serve: Serve) -> None:
+    """Removals that were not flushed; of a job that is not known, a source is all there is, and stays."""
+    text = job(5, count=1)
+    workspace.drop("mug.toml", text, lane="big")
+    served = serve()
+    workspace.wait_for("mug_take01")
+    served.stop()
+    workspace.drop(".hotfolder-mug_take01.taking", text, lane="big")
+    workspace.drop(".hotfolder-cup_take01.taking", text)
+    (workspace.outputs / ".mug.active.toml.tmp").write_text("half")
+    served = serve()
+    wait_until(lambda: workspace.daemon_status().get("state") == "running")
+    served.stop()
+    check_promise(workspace, {"mug_take01": text}, inbox=(".hotfolder-cup_take01.taking",))
+
+
 def test_outputs_that_go_away_and_come_back_cost_no_job(workspace: Workspace, serve: Serve) -> None:
     """A disk that is unmounted for a while: gone is not deleted."""
     go = threading.Event()
