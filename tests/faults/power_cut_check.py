@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +17,12 @@ import power_cut_scenes
 from conftest import Workspace
 from oracle import check_pictures, check_promise, pixels
 from painted import PaintedEngine
-from power_cut_history import History, Names, Sync, Tree, digest, write_tree
+from power_cut_history import History, Names, Sync, Tree, Write, digest, write_tree
 from power_cut_model import ALL_UP_TO, Model
 from power_cut_scenes import CANCEL, SCENES, Scene
 from processes import SERVED
 
-from hotfolder import daemon, journal
+from hotfolder import daemon, durable, journal
 from hotfolder.journal import ENDS
 
 _VIEWS: Final = {"log.jsonl", "index.html", ".index.html.tmp"}
@@ -68,12 +68,23 @@ def record(scene: Scene, folder: Path, strace: str) -> History:
     scene.drop(workspace)
     lies = [str(path.relative_to(workspace.root)) for path in sorted(workspace.inbox.iterdir()) if path.is_file()]
     command = [sys.executable, power_cut_scenes.__file__, str(workspace.root), scene.name]
+    unflushed = [] if scene.flushed else lies
     try:
-        return power_cut_record.record(
-            strace, workspace.root, command, environ, unflushed=[] if scene.flushed else lies
-        )
+        return _rebooted(power_cut_record.record(strace, workspace.root, command, environ, unflushed=unflushed))
     finally:
         shutil.rmtree(workspace.root)
+
+
+def _rebooted(history: History) -> History:
+    """Return a history as if it were of another boot than this one: a machine whose power was cut boots again."""
+    boot = durable.boot_id().encode()
+    operations = (
+        replace(operation, data=operation.data.replace(boot, b"-" * len(boot)))
+        if isinstance(operation, Write) and boot
+        else operation
+        for operation in history.operations
+    )
+    return replace(history, operations=tuple(operations))
 
 
 def undisturbed(scene: Scene, folder: Path) -> dict[str, Any]:

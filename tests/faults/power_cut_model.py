@@ -124,6 +124,9 @@ def weak(history: History, cut: int, is_view: Callable[[str], bool]) -> Choices:
     return _choices(history, cut, values, is_view)
 
 
+MODELS: Final[Mapping[str, Model]] = {"ordered": ordered, "weak": weak}
+
+
 def _flushes(history: History, cut: int) -> dict[int, int]:
     """Return for each node that was flushed: what was done to it before this place is on disk."""
     found: dict[int, int] = {}
