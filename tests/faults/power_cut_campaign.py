@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from power_cut_check import State, all_states, record, undisturbed
-from power_cut_model import MODELS
+from power_cut_model import ALL_UP_TO, MODELS
 from power_cut_scenes import SCENES
 from power_cut_workers import Workers, workers
 
@@ -63,8 +63,8 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=Path, default=Path("power-cut.json"))
-    parser.add_argument("--samples", type=int, default=10_000, help="of all prefixes that leave too many states")
-    parser.add_argument("--limit", type=int, default=0, help="states served of each pair at most; 0: all")
+    parser.add_argument("--all-up-to", type=int, default=ALL_UP_TO, help="states of a prefix that are all tried")
+    parser.add_argument("--samples", type=int, default=10_000, help="drawn of the other prefixes of a pair together")
     parser.add_argument("--workers", type=int, default=6, help="each mostly waits")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
@@ -78,10 +78,17 @@ def _try(scene: str, model: str, folder: Path, pool: Workers, options: argparse.
     """Serve every state of one pair."""
     history = record(SCENES[scene], folder, options.strace)
     result = Result(scene=scene, model=model, operations=len(history.operations) - history.settled)
-    states = all_states(SCENES[scene], history, MODELS[model], samples=options.samples, seed=options.seed)
+    states = all_states(
+        SCENES[scene],
+        history,
+        MODELS[model],
+        samples=options.samples,
+        seed=options.seed,
+        all_up_to=options.all_up_to,
+    )
     began = shown = time.monotonic()
     served = 0
-    for state, told in pool.check(_distinct(states, result, options.limit)):
+    for state, told in pool.check(_distinct(states, result)):
         served += 1
         if told:
             result.broken += 1
@@ -95,12 +102,10 @@ def _try(scene: str, model: str, folder: Path, pool: Workers, options: argparse.
     return result
 
 
-def _distinct(states: Iterator[State], result: Result, limit: int) -> Iterator[State]:
+def _distinct(states: Iterator[State], result: Result) -> Iterator[State]:
     """Yield each state that was not met before, and count."""
     seen = set()
     for state in states:
-        if limit and result.distinct >= limit:
-            return
         result.tried += 1
         digest = state.digest
         if digest not in seen:

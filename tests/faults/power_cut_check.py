@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,8 +26,7 @@ from processes import SERVED
 from hotfolder import daemon, durable, journal
 from hotfolder.journal import ENDS
 
-_VIEWS: Final = {"log.jsonl", "index.html", ".index.html.tmp"}
-_DAEMON_STATUS: Final = {"outputs/status.toml", "outputs/.status.toml.tmp"}
+_VIEWS: Final = {"log.jsonl", "index.html"}
 #: Quick to see that nothing is left to do.
 _QUICK: Final = {"INBOX_SETTLE_S": "0.01", "INBOX_SCAN_S": "0.05"}
 
@@ -48,11 +48,15 @@ class State:
 
 
 def is_view(path: str) -> bool:
-    """Whether a start writes this file anew or only reads it as a cache; live markers are no view."""
-    below = path.split("/")
-    if below[0] == ".hotfolder":
-        return len(below) > 1 and below[1] != "live"
-    return below[0] == ".hotfolder.lock" or below[-1] in _VIEWS or path in _DAEMON_STATUS
+    """Whether a start writes this file anew, removes it unread or only reads it as a cache.
+
+    Live markers are no views, and neither is the status of a job: after its end nobody writes it again.
+    """
+    folder, _, name = path.rpartition("/")
+    if folder.split("/")[0] == ".hotfolder":
+        return not f"{path}/".startswith(".hotfolder/live/")
+    is_half = name.startswith(".") and name.endswith(".tmp")
+    return is_half or name in _VIEWS or path in {".hotfolder.lock", "outputs/status.toml"}
 
 
 # --- what may be left ---
@@ -97,11 +101,17 @@ def undisturbed(scene: Scene, folder: Path) -> dict[str, Any]:
     return found
 
 
-def all_states(scene: Scene, history: History, model: Model, *, samples: int, seed: int) -> Iterator[State]:
-    """Yield every state of every prefix that leaves few enough, and `samples` drawn ones of all the others together."""
+def all_states(
+    scene: Scene, history: History, model: Model, *, samples: int, seed: int, all_up_to: int = ALL_UP_TO
+) -> Iterator[State]:
+    """Yield every state of each prefix that leaves no more than so many; of those that leave more a part is drawn.
+
+    Args:
+        samples: that are drawn, of all those prefixes together.
+    """
     chance = random.Random(seed)
     cuts = {cut: model(history, cut, is_view) for cut in range(history.settled, len(history.operations) + 1)}
-    large = [cut for cut, choices in cuts.items() if choices.count > ALL_UP_TO]
+    large = [cut for cut, choices in cuts.items() if choices.count > all_up_to]
     for cut, choices in cuts.items():
         trees = choices.sample(-(-samples // len(large)), chance) if cut in large else choices.all()
         yield from map(partial(_state, scene, history, cut), trees)
@@ -167,8 +177,8 @@ class Checker:
                 self._check_kept(scene, state)
             else:
                 self._check_sound()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-            return f"{type(error).__name__}: {error}\n{log.getvalue()[-4000:]}"
+        except Exception:  # noqa: BLE001 - whatever it is, it is told
+            return f"{traceback.format_exc()}\n{log.getvalue()[-4000:]}"
         return ""
 
     def _check_kept(self, scene: Scene, state: State) -> None:

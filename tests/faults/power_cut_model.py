@@ -22,8 +22,8 @@ leave before or after it, so that it is enough to look between the calls.
 
 Neither model goes through combinations: what a name leads to and what a file holds are *choices*, each with the values
 that the subsets of the operations on it can leave, and every combination of choices is a state. So all subsets are
-met, and each only once. Files that are views, which a start writes anew or only reads as a cache, are one choice
-together: otherwise the states that differ in nothing else would hide the others.
+met, and each only once. Files that are views, of which a start reads nothing but what it would make again, are one
+choice together: otherwise the states that differ in nothing else would hide the others.
 """
 
 import itertools
@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from power_cut_history import History, Names, Resize, Slot, Sync, Tree, Write, apply, grow
+from power_cut_history import ROOT, History, Names, Resize, Slot, Sync, Tree, Write, apply, grow
 
 #: All subsets of this many operations.
 ALL_UP_TO: Final = 2**12
@@ -193,7 +193,7 @@ def _choices(history: History, cut: int, values: Mapping[Key, list[Value]], is_v
     """Return the choices among what each name and file may be; only of what some name may lead to."""
     paths = _paths(history, values)
     reached = {key: found for key, found in values.items() if key in paths}
-    views = {key: found for key, found in reached.items() if len(found) > 1 and is_view(paths[key])}
+    views = {key: found for key, found in reached.items() if len(found) > 1 and all(map(is_view, paths[key]))}
     others = {key: found for key, found in reached.items() if len(found) > 1 and key not in views}
     choices: list[Sequence[Mapping[Key, Value]]] = [
         [{key: value} for value in dict.fromkeys(found)] for key, found in others.items()
@@ -208,24 +208,24 @@ def _choices(history: History, cut: int, values: Mapping[Key, list[Value]], is_v
     )
 
 
-def _paths(history: History, values: Mapping[Key, list[Value]]) -> dict[Key, str]:
-    """Return a path for each name and file that can be reached from the workspace."""
+def _paths(history: History, values: Mapping[Key, list[Value]]) -> dict[Key, list[str]]:
+    """Return every path of each name and file that can be reached from the workspace."""
     below: dict[int, list[tuple[Slot, list[Value]]]] = {}
     for key, found in values.items():
         if isinstance(key, tuple):
             below.setdefault(key[0], []).append((key, found))
-    paths: dict[Key, str] = {}
+    paths: dict[Key, list[str]] = {}
 
     def walk(folder: int, path: str) -> None:
         for slot, found in below.get(folder, ()):
-            paths[slot] = path + slot[1]
-            for node in found:
-                if isinstance(node, int) and node not in paths:
-                    paths[node] = path + slot[1]
+            paths.setdefault(slot, []).append(path + slot[1])
+            for node in dict.fromkeys(found):
+                if isinstance(node, int):
+                    paths.setdefault(node, []).append(path + slot[1])
                     if node in history.folders:
-                        walk(node, f"{paths[node]}/")
+                        walk(node, f"{path}{slot[1]}/")
 
-    walk(0, "")
+    walk(ROOT, "")
     return paths
 
 

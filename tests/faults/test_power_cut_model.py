@@ -149,6 +149,12 @@ def test_views_are_new_old_or_torn_all_together() -> None:
     assert {shown(tree) for tree in choices.all()} == {"", "a= b="}
 
 
+def test_a_file_is_no_view_if_one_of_its_names_is_none() -> None:
+    choices = weak(replaced(flushed=False), 5, lambda path: path == "b")
+    contents = {shown(tree).partition(" ")[0] for tree in choices.all()}
+    assert contents == {"a=old", "a=", "a=n", "a=\0\0\0", "a=new"}
+
+
 def test_a_tree_that_is_put_on_disk_is_read_the_same(tmp_path: Path) -> None:
     first, second = Workspace(tmp_path / "first"), Workspace(tmp_path / "second")
     first.drop("mug.toml", "x")
