@@ -6,6 +6,7 @@
 
 import hashlib
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,20 +28,31 @@ JOB_FILES = {
     "work",
     "sources",
 }
+#: The folder of outputs/ that is no job.
+PROCESSED = "processed"
 
 
 def check_promise(
-    workspace: Workspace, dropped: Mapping[str, str], *, inbox: tuple[str, ...] = (), state: str = "completed"
+    workspace: Workspace,
+    dropped: Mapping[str, str],
+    *,
+    inbox: tuple[str, ...] = (),
+    state: str = "completed",
+    states: Mapping[str, str] | None = None,
+    processed: tuple[str, ...] = (),
 ) -> dict[str, Ledger]:
     """Check everything that was promised; return the ledgers by job.
 
     Args:
         dropped: job -> its text, of every job file that was dropped whole: there is a take of each and no other.
         inbox: what may still lie in the inbox.
-        state: how each of them ends.
+        state: how each of them ends, but for those in `states`.
+        processed: the pictures that lie in outputs/processed/.
     """
-    assert workspace.jobs() == sorted(dropped), "one take of each drop"
-    ledgers = {name: check_job(workspace.outputs / name, text, state) for name, text in dropped.items()}
+    states = {**dict.fromkeys(dropped, state), **(states or {})}
+    assert [name for name in workspace.jobs() if name != PROCESSED] == sorted(dropped), "one take of each drop"
+    ledgers = {name: check_job(workspace.outputs / name, text, states[name]) for name, text in dropped.items()}
+    check_processed(workspace, processed)
     left = sorted(str(path.relative_to(workspace.inbox)) for path in workspace.inbox.rglob("*") if path.is_file())
     assert left == sorted(inbox), "the inbox holds what nobody took, and no leftovers"
     hidden = [path.name for path in workspace.outputs.iterdir() if path.name.startswith(".")]
@@ -49,7 +61,7 @@ def check_promise(
     assert [path.name for path in markers.rglob("*") if path.is_file()] == [], "what has ended is not live"
     found = workspace.daemon_status()
     assert found["state"] == "stopped"
-    assert found["counts"] == {state: len(dropped)}
+    assert found["counts"] == Counter(states.values())
     return ledgers
 
 
@@ -61,7 +73,7 @@ def check_job(folder: Path, text: str, state: str) -> Ledger:
     ledger = journal.read(folder)
     assert ledger.admitted
     assert ledger.state == state
-    assert ends_of(lines) == [state], "exactly one end"
+    assert ends_of(lines) == [state], "exactly one end, since it was last resumed"
     told = tomllib.loads((folder / "status.toml").read_text(encoding="utf-8"))
     assert (told["state"], told["job"]) == (state, folder.name)
     assert (told["done"], told["attempt"]) == (len(ledger.done), ledger.attempt)
@@ -70,9 +82,10 @@ def check_job(folder: Path, text: str, state: str) -> Ledger:
     ]
     check_pictures(folder, ledger)
     strange = {path.name for path in folder.iterdir()} - JOB_FILES - pictures_of(ledger)
+    strange |= {path.name for path in folder.rglob(".*")}
     assert not strange, "nothing else in the folder"
     if State(state) is State.COMPLETED:
-        assert sorted(ledger.done) == list(range(1, told["candidates"] + 1))
+        assert len(ledger.done) + told.get("left_out", 0) == told["candidates"]
         assert not ledger.failed
     return ledger
 
@@ -93,6 +106,16 @@ def check_pictures(folder: Path, ledger: Ledger) -> None:
     assert {path.name.removesuffix(".toml") for path in folder.glob("*.png.toml")} == pngs
 
 
+def check_processed(workspace: Workspace, pictures: tuple[str, ...]) -> None:
+    """The second copies of finished pictures are there once, each with its sidecar, and the same to the byte."""
+    folder = workspace.outputs / PROCESSED
+    expected = {name for picture in pictures for name in (picture, f"{picture}.toml")}
+    assert {path.name for path in folder.glob("*")} == expected, "each picture once, with its sidecar, no leftovers"
+    for name in expected:
+        (original,) = (path for path in workspace.outputs.glob(f"*/{name}") if path.parent != folder)
+        assert (folder / name).read_bytes() == original.read_bytes()
+
+
 def outputs_of(ledger: Ledger) -> list[Output]:
     """Every finished picture, candidate by candidate."""
     return [output for number in sorted(ledger.done) for output in ledger.done[number]]
@@ -103,8 +126,14 @@ def pictures_of(ledger: Ledger) -> set[str]:
 
 
 def ends_of(lines: bytes) -> list[str]:
-    """The ends that a journal tells, in order."""
-    return [line["state"] for line in journal.lines(lines) if line["event"] == journal.Event.ENDED]
+    """The ends that a journal tells, in order; one that `.resume` left is none any more."""
+    ends: list[str] = []
+    for line in journal.lines(lines):
+        if line["event"] == journal.Event.RESUMED:
+            ends.clear()
+        elif line["event"] == journal.Event.ENDED:
+            ends.append(line["state"])
+    return ends
 
 
 def pixels(ledgers: Mapping[str, Ledger]) -> dict[str, Any]:
