@@ -1,15 +1,11 @@
-"""SQLite index of the jobs that ended: `history` and the counts. A cache, made again from the status files.
-
-Nothing of it is flushed while it is used. What a power cut took of it would never be missed, so a mark that is flushed
-says in which boot of the machine it was opened; where that was another one and it was not closed, it is made again.
-"""
+"""SQLite index of the jobs that ended: `history` and the counts. A cache, made again from the status files."""
 
 import sqlite3
 import threading
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,6 +61,7 @@ class Gallery:
         """
         self._path = cache_dir / "gallery.sqlite"
         self._mark = cache_dir / "gallery.open"
+        self._outputs = outputs_dir
         self._lock = threading.Lock()
         boot = durable.boot_id() if boot is None else boot
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -72,43 +69,38 @@ class Gallery:
         if marked not in {None, boot}:
             self._unlink()
         try:
-            known = self._open()
+            self._begin(self._path)
         except sqlite3.DatabaseError:
-            self._unlink()
-            try:
-                known = self._open()
-            except sqlite3.DatabaseError:
-                # A full disk: the history is kept in memory until the next start.
-                self._path = Path(":memory:")
-                known = self._open()
-        if not known:
-            with self._lock, self._base:
-                self._base.executemany(_INSERT, map(vars, _ended_jobs(outputs_dir)))
-                self._base.execute(f"PRAGMA user_version = {_VERSION}")
+            self._begin_anew()
         if marked != boot:
             # On a full disk it stays without: only a power cut would be missed.
             with suppress(OSError):
                 durable.create(self._mark, boot.encode())
                 durable.sync_folder(cache_dir)
-        self._counts = Counter(
-            {
-                row["state"]: row["n"]
-                for row in self._base.execute("SELECT state, count(*) AS n FROM jobs GROUP BY state")
-            }
-        )
 
     def add(self, ended: Ended) -> None:
-        """Add a job that ended, or replace what is known of it."""
-        with self._lock, self._base:
+        """Add a job that ended, or replace what is known of it; its status file must say so already."""
+        with self._changing():
             self._uncount(ended.job)
             self._base.execute(_INSERT, vars(ended))
             self._counts[ended.state] += 1
 
     def remove(self, job: str) -> None:
-        """Forget a job: it was taken up again."""
-        with self._lock, self._base:
+        """Forget a job: it was taken up again, and its status file says so."""
+        with self._changing():
             self._uncount(job)
             self._base.execute("DELETE FROM jobs WHERE job = ?", (job,))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change it for good; where the disk does not take that, all of it is made again from the status files."""
+        with self._lock:
+            try:
+                with self._base:
+                    yield
+            except sqlite3.OperationalError:
+                self._base.close()
+                self._begin_anew()
 
     def _uncount(self, job: str) -> None:
         for row in self._base.execute("SELECT state FROM jobs WHERE job = ?", (job,)):
@@ -144,12 +136,34 @@ class Gallery:
             return None
 
     def _unlink(self) -> None:
-        for path in self._path.parent.glob("gallery.sqlite*"):
-            path.unlink()
+        for path in self._path.parent.glob(f"{self._path.name}*"):
+            path.unlink(missing_ok=True)
 
-    def _open(self) -> bool:
-        """Open the file; return whether it is of this version."""
-        self._base = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
+    def _begin_anew(self) -> None:
+        """Make it again: one that is broken, or behind since the disk did not take a change."""
+        try:
+            self._unlink()
+            self._begin(self._path)
+        except (sqlite3.DatabaseError, OSError):
+            # A full disk: the history is kept in memory until the next start.
+            self._begin(Path(":memory:"))
+
+    def _begin(self, path: Path) -> None:
+        known = self._open(path)
+        try:
+            if not known:
+                with self._base:
+                    self._base.executemany(_INSERT, map(vars, _ended_jobs(self._outputs)))
+                    self._base.execute(f"PRAGMA user_version = {_VERSION}")
+            rows = self._base.execute("SELECT state, count(*) AS n FROM jobs GROUP BY state").fetchall()
+        except sqlite3.DatabaseError:
+            self._base.close()
+            raise
+        self._counts = Counter({row["state"]: row["n"] for row in rows})
+
+    def _open(self, path: Path) -> bool:
+        """Open a file; return whether it is of this version."""
+        self._base = sqlite3.connect(path, check_same_thread=False, timeout=30)
         try:
             self._base.row_factory = sqlite3.Row
             # A cache: what a power cut takes is read from the status files again.
