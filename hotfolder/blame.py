@@ -40,13 +40,10 @@ class RunningNote:
         # Another boot means a power cut or a restart of the machine, which are never blamed.
         self._boot = durable.boot_id()
         self._crash_file: TextIO | None = None
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
+        with durable.opened(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC) as descriptor:
             # Not a hole: writing into one on a full disk would be a bus error.
             os.posix_fallocate(descriptor, 0, _PAGE)
             self._page = mmap.mmap(descriptor, _PAGE)
-        finally:
-            os.close(descriptor)
 
     def death(self) -> Death | None:
         """Return what the process before was making when it died; None where it ended in order."""
@@ -101,7 +98,8 @@ class RunningNote:
         """End in disorder: what was noted stays for the next process to find."""
         if self._crash_file is not None:
             faulthandler.disable()
-            self._crash_file.close()
+            with suppress(OSError):
+                self._crash_file.close()
         self._page.close()
 
     def _find_evidence(self, oom_kills_then: int) -> str | None:

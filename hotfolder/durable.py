@@ -5,7 +5,8 @@ import errno
 import fcntl
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -41,13 +42,10 @@ def create(path: Path, data: bytes, *, sync: bool = True) -> None:
     In a folder where strangers may write, a link or a pipe may lie under its name: neither is written through.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
-    try:
+    with opened(path, flags) as descriptor:
         _write_all(descriptor, data)
         if sync:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def place(source: Path, target: Path) -> bool:
@@ -87,8 +85,7 @@ def append(path: Path, data: bytes, *, sync: bool = True) -> int:
     A failed flush is never retried on the same descriptor. A torn line that could not be cut off stays a line of its
     own, so that it spoils no other.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC) as descriptor:
         begins = size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             data = b"\n" + data
@@ -101,18 +98,27 @@ def append(path: Path, data: bytes, *, sync: bool = True) -> int:
             with suppress(OSError):
                 os.ftruncate(descriptor, size)
             raise
-    finally:
-        os.close(descriptor)
     return begins
 
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+
+
+@contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a file as a descriptor for a block; an error in it names the file, which the system itself does not."""
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def boot_id() -> str:

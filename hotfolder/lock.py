@@ -36,6 +36,7 @@ class Lock:
 
         Raises:
             SettingsError: `workspace-busy`, naming who has it.
+            OSError: the file cannot be written; it names it.
         """
         # Whoever only asks who has it, as `hotfolder status` does, has no use for these.
         import socket
@@ -56,14 +57,19 @@ class Lock:
         text = tomli_w.dumps(
             asdict(Holder(pid=os.getpid(), host=socket.gethostname(), mode=mode, started_at=started_at))
         )
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text.encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, text.encode(), 0)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def close(self) -> None:
         """Give the workspace back. The file stays: removing it could let two in."""
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
+        with suppress(OSError):
+            os.close(self._descriptor)
 
     def __enter__(self) -> Self:
         """Hold it for a block."""
