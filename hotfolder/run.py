@@ -28,12 +28,13 @@ from hotfolder.table import Place
 RETRY_AFTER_S: Final = (1.0, 2.0, 4.0, 8.0)
 #: The longest that a server may ask us to wait.
 _MAX_RETRY_AFTER_S: Final = 600.0
-#: Errors of a disk or a share that may pass by themselves.
+#: Errors of a disk, a share or a busy machine that may pass by themselves.
 _MAY_PASS: Final = frozenset(
     getattr(errno, name)
     for name in (
         *("EIO", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ECONNRESET"),
         *("ECONNREFUSED", "ECONNABORTED", "EAGAIN", "EBUSY", "EREMOTEIO", "ENOLINK", "ENOTCONN", "EPIPE"),
+        *("EINTR", "EMFILE", "ENFILE", "ENOMEM"),
     )
 )
 #: Why the line is closed: lifted by the daemon, when there is room.
