@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,9 @@ from hotfolder.job import SOURCES, Job
 from hotfolder.journal import Event, Kept, Output
 from hotfolder.outputs import Written
 from hotfolder.plan import Plan
+from hotfolder.planning import published_dir
 from hotfolder.record import CellRecord, pixels_sha256
+from hotfolder.settings import Settings
 from hotfolder.stagekeys import Export, Generating
 from hotfolder.stages import STAGES, Call, Outcome, UsedModel, Work
 from hotfolder.table import Place
@@ -262,8 +264,6 @@ class Facts:
     now: Moment
     #: That it took to make what is written.
     seconds: float
-    #: The folder into which it is put too.
-    published: Path | None
 
 
 def stem(plan: Plan, candidate: int, variant: str = "") -> str:
@@ -336,10 +336,20 @@ def export(job: Job, plan: Plan, work: Work, cells: list[CellRecord], facts: Fac
         written = outputs.write(
             job.folder, stem(plan, candidate, variant), picture, described, encoding(plan, candidate)
         )
-        if facts.published is not None:
-            outputs.publish(written, job.folder, facts.published)
         made.append(output_of(plan, candidate, written, facts.seconds, variant))
     return made
+
+
+def publish(settings: Settings, job: Job, plan: Plan, made: Sequence[Output]) -> None:
+    """Put the finished pictures of a candidate where its last stage says; what was put there before is found again.
+
+    Raises:
+        OSError: see `outputs.publish`. The pictures are finished nevertheless, and are not made again.
+    """
+    for output in made:
+        where = published_dir(settings, export_keys(plan, output.candidate).to)
+        if where is not None:
+            outputs.publish(output.file, job.folder, where)
 
 
 def output_of(plan: Plan, candidate: int, written: Written, seconds: float, variant: str) -> Output:

@@ -119,7 +119,7 @@ def discard(folder: Path, stem: str, suffix: str = PNG_ENCODING.suffix) -> None:
     durable.sync_folder(folder)
 
 
-def publish(written: Written, folder: Path, where: Path) -> Path:
+def publish(file: str, folder: Path, where: Path) -> Path:
     """Put a finished picture of `folder` into `where` too, then its sidecar; on return both survive a power cut.
 
     Under its own name or the next free one: `STEM-2.png`, `STEM-3.png` ... What stands there is never overwritten;
@@ -134,7 +134,7 @@ def publish(written: Written, folder: Path, where: Path) -> Path:
     if not where.is_dir():
         where.mkdir(exist_ok=True)
         durable.sync_folder(where.parent)
-    picture = folder / written.file
+    picture = folder / file
     sidecar = sidecar_of(picture)
     # Raises before anything is put there: a picture without its sidecar would never be seen as whole.
     sidecar.stat()

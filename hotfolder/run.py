@@ -19,7 +19,6 @@ from hotfolder.job import Job
 from hotfolder.journal import Failure, State
 from hotfolder.line import Cell
 from hotfolder.plan import Plan
-from hotfolder.planning import published_dir
 from hotfolder.shop import CellTick, Shop, failure_of, job_log, note_pace
 from hotfolder.stages import STAGES, Call, Choice, Chosen, Outcome, Stage, Work
 from hotfolder.table import Place
@@ -170,13 +169,13 @@ def _export(shop: Shop, cell: Cell, ran: Ran, described: record.CellRecord | Non
         versions=shop.versions,
         now=shop.clock.now(),
         seconds=sum(one.seconds for one in before) if described is None else ran.seconds,
-        published=published_dir(spool.settings, cells.export_keys(plan, cell.candidate).to),
     )
     try:
         made = cells.export(job, plan, work, before, facts)
     except Exception as error:
         cells.discard_unkept(job, plan, cell.candidate, error)
         raise
+    cells.publish(spool.settings, job, plan, made)
     spool.done(job, made, last=shop.line.is_last(cell))
     for output in made[:1]:
         shop.thumbs.keep(job.folder / output.file, next(iter(work.pictures.values())))

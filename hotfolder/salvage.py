@@ -37,6 +37,7 @@ def adopt_finished(shop: Shop, job: Job) -> None:
             # How long the process before took to make it is not known.
             found.append(cells.output_of(plan, candidate, written, 0.0, variant))
         else:
+            cells.publish(shop.spool.settings, job, plan, found)
             shop.spool.done(job, found)
             shop.line.finished(job, candidate)
 

@@ -212,7 +212,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def test_a_published_picture_is_a_second_name_of_the_same_file(job: Path, processed: Path) -> None:
     written = finished(job)
 
-    published = outputs.publish(written, job, processed)
+    published = outputs.publish(written.file, job, processed)
 
     assert published == processed / written.file
     assert bytes_of(processed) == bytes_of(job)
@@ -222,7 +222,7 @@ def test_a_published_picture_is_a_second_name_of_the_same_file(job: Path, proces
 def test_on_another_device_it_is_copied(job: Path, other_disk: Path) -> None:
     written = finished(job)
 
-    published = outputs.publish(written, job, other_disk / "shop")
+    published = outputs.publish(written.file, job, other_disk / "shop")
 
     assert bytes_of(other_disk / "shop") == bytes_of(job)
     assert published.stat().st_nlink == 1
@@ -232,7 +232,7 @@ def test_on_another_device_it_is_copied(job: Path, other_disk: Path) -> None:
 def test_publishing_again_after_a_crash_changes_nothing(job: Path, processed: Path, times: int) -> None:
     written = finished(job)
 
-    published = {outputs.publish(written, job, processed) for _ in range(times)}
+    published = {outputs.publish(written.file, job, processed) for _ in range(times)}
 
     assert published == {processed / written.file}
     assert bytes_of(processed) == bytes_of(job)
@@ -241,10 +241,10 @@ def test_publishing_again_after_a_crash_changes_nothing(job: Path, processed: Pa
 def test_a_crash_between_picture_and_sidecar_is_made_good(job: Path, processed: Path, other_disk: Path) -> None:
     written = finished(job)
     for where in (processed, other_disk):
-        outputs.publish(written, job, where)
+        outputs.publish(written.file, job, where)
         (where / f"{written.file}.toml").unlink()
 
-        assert outputs.publish(written, job, where) == where / written.file
+        assert outputs.publish(written.file, job, where) == where / written.file
         assert bytes_of(where) == bytes_of(job)
 
 
@@ -252,18 +252,18 @@ def test_half_a_copy_that_a_crash_left_is_written_over(job: Path, other_disk: Pa
     written = finished(job)
     (other_disk / f".{written.file}.tmp").write_bytes(b"half a picture " * 100_000)
 
-    outputs.publish(written, job, other_disk)
+    outputs.publish(written.file, job, other_disk)
 
     assert bytes_of(other_disk) == bytes_of(job)
 
 
 def test_a_name_that_a_crash_left_on_a_finished_file_is_only_taken_away(job: Path, other_disk: Path) -> None:
     written = finished(job)
-    moved = outputs.publish(written, job, other_disk).rename(other_disk / "kept.png")
+    moved = outputs.publish(written.file, job, other_disk).rename(other_disk / "kept.png")
     (other_disk / f".{written.file}.tmp").hardlink_to(moved)
     before = moved.read_bytes()
 
-    outputs.publish(written, job, other_disk)
+    outputs.publish(written.file, job, other_disk)
 
     assert moved.read_bytes() == before
     assert names(other_disk) == ["kept.png", written.file, f"{written.file}.toml"]
@@ -277,19 +277,19 @@ def test_another_picture_of_the_name_stays_and_the_new_one_is_numbered(job: Path
     (processed / f"{STEM}-4.png.toml").write_text("somebody's own")
     written = finished(job)
 
-    published = outputs.publish(written, job, processed)
+    published = outputs.publish(written.file, job, processed)
 
     assert published.name == f"{STEM}-5.png"
     assert (processed / f"{STEM}.png").read_bytes() == b"somebody's own"
     assert not (processed / f"{STEM}-4.png").exists()
     assert outputs.sidecar_of(published).read_bytes() == (job / f"{STEM}.png.toml").read_bytes()
-    assert outputs.publish(written, job, processed) == published
+    assert outputs.publish(written.file, job, processed) == published
 
 
 def test_the_same_happens_where_it_is_copied(job: Path, other_disk: Path) -> None:
     (other_disk / f"{STEM}.png").write_bytes(b"somebody's own")
 
-    published = outputs.publish(finished(job), job, other_disk)
+    published = outputs.publish(finished(job).file, job, other_disk)
 
     assert names(other_disk) == [f"{STEM}-2.png", f"{STEM}-2.png.toml", f"{STEM}.png"]
     assert published.name == f"{STEM}-2.png"
@@ -313,7 +313,7 @@ def test_pictures_of_one_name_published_at_once_all_stand_in_the_end(
 
     def publish(number: int) -> None:
         ready.wait(30)
-        results[number] = outputs.publish(jobs[number][1], jobs[number][0], where)
+        results[number] = outputs.publish(jobs[number][1].file, jobs[number][0], where)
 
     threads = [threading.Thread(target=publish, args=(number,)) for number in range(len(jobs))]
     for thread in threads:
@@ -336,7 +336,7 @@ def test_nothing_is_published_without_its_sidecar(job: Path, processed: Path) ->
     (job / f"{written.file}.toml").unlink()
 
     with pytest.raises(FileNotFoundError):
-        outputs.publish(written, job, processed)
+        outputs.publish(written.file, job, processed)
 
     assert names(processed) == []
 
@@ -345,7 +345,7 @@ def test_a_folder_whose_parent_is_gone_is_not_made(job: Path, tmp_path: Path) ->
     written = finished(job)
 
     with pytest.raises(FileNotFoundError):
-        outputs.publish(written, job, tmp_path / "unmounted" / "shop")
+        outputs.publish(written.file, job, tmp_path / "unmounted" / "shop")
 
     assert not (tmp_path / "unmounted").exists()
 
@@ -355,7 +355,7 @@ def test_a_full_disk_leaves_no_half_copy(job: Path, tmp_path: Path, small_disk: 
     disk = small_disk(64)
 
     with pytest.raises(OSError, match="No space left") as caught:
-        outputs.publish(written, job, disk)
+        outputs.publish(written.file, job, disk)
 
     assert caught.value.errno == errno.ENOSPC
     assert names(disk) == []
