@@ -267,12 +267,16 @@ class Admission:
     def _admitted(self, job: Job) -> None:
         """The source has lost its name: note that, then remove it."""
         try:
-            # No flush: should it be lost, the next start finds the job pending and its source gone.
-            self._write(job, journal.line(Event.ADMITTED, self._clock.now()), sync=False, show=False)
+            if not job.ledger.admitted:
+                # No flush: should it be lost, the next start finds the job pending and its source gone.
+                self._write(job, journal.line(Event.ADMITTED, self._clock.now()), sync=False, show=False)
             if job.seen is not None:
                 durable.remove(_claimed(job.seen.path, job))
         except OSError as error:
-            _log.warning("source_not_removed", job=job.name, error=names.shown(str(error)))
+            if job.name not in self._pending:
+                _log.warning("source_not_removed", job=job.name, error=names.shown(str(error)))
+            self._pending[job.name] = job
+            return
         if not job.ledger.admitted and not job.gone:
             self._pending[job.name] = job
             return
