@@ -236,6 +236,7 @@ class _Daemon:
             run.let_go_of_ended(shop, job)
             return
         if job.ledger.plan_sha256:
+            shop.spool.lay_out(job)
             salvage.adopt_finished(shop, job)
             salvage.give_up_on_deadly(shop, job)
             if job.ledger.cells and job.ledger.state is not State.REVIEW:

@@ -349,9 +349,24 @@ def try_again(shop: Shop) -> None:
         job = shop.spool.live.get(name)
         if job is not None and job.ledger.ended:
             let_go_of_ended(shop, job)
-        elif job is not None and job.ledger.held is None:
-            shop.line.add(job)
-            conclude(shop, job)
+        elif job is not None:
+            _take_up(shop, job)
+
+
+def _take_up(shop: Shop, job: Job) -> None:
+    """Put a job that was set aside back in the line; it may have been so since the start."""
+    try:
+        shop.spool.lay_out(job)
+    except JobError as error:
+        end(shop, job, State.FAILED, failure_of(error))
+        return
+    except OSError as error:
+        job_log(job).warning("not_laid_out", error=names.shown(str(error)))
+        shop.aside[job.name] = shop.clock.monotonic()
+        return
+    if job.ledger.held is None:
+        shop.line.add(job)
+        conclude(shop, job)
 
 
 # --- how jobs end ---

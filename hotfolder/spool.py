@@ -310,6 +310,17 @@ class Spool:
         job = self.live.get(name)
         return None if job is not None and not job.ledger.ended else self._load_or_none(name)
 
+    def lay_out(self, job: Job) -> None:
+        """Make the table of a job, whose plan could not be read before.
+
+        Raises:
+            JobError: see `plan`.
+            OSError: it still cannot be read.
+        """
+        with job.lock:
+            if job.table is None and job.ledger.plan_sha256 and not job.ledger.ended:
+                self._lay_out(job, self.plan(job))
+
     def lay_out_again(self, job: Job, plan: Plan) -> None:
         """Make the table of a job anew, whose plan was changed while nothing of it is under way."""
         self._lay_out(job, plan)
@@ -424,9 +435,11 @@ class Spool:
         if job.ledger.plan_sha256 and not job.ledger.ended:
             try:
                 self._lay_out(job, self.plan(job))
-            except (JobError, OSError) as error:
-                code, hint = (error.code, error.hint) if isinstance(error, JobError) else ("cannot-write", "")
-                self.ended(job, State.FAILED, Failure(code=code, message=str(error), hint=hint))
+            except OSError as error:
+                # Perhaps it can be read the next time: see `lay_out`.
+                _log.warning("not_laid_out", job=job.name, error=names.shown(str(error)))
+            except JobError as error:
+                self.ended(job, State.FAILED, Failure(code=error.code, message=error.message, hint=error.hint))
             except Exception as error:  # noqa: BLE001 - whatever it is
                 # One job's damage is no reason not to serve the others.
                 _log.exception("not_laid_out", job=job.name)
