@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from hotfolder import durable, names, resume, run
+from hotfolder import durable, logs, names, resume, run
 from hotfolder.errors import HotfolderError
 from hotfolder.job import Job
 from hotfolder.names import Control, ControlName
@@ -54,8 +54,10 @@ class Controls:
                 if file not in self._done:
                     patient = now - self._since[file] < PATIENCE_S
                     self._act(file, waits=file.control.name in unadmitted, patient=patient)
-            except Exception:  # noqa: BLE001 - one control file must not keep the jobs behind it out
-                _log.exception("control_not_done", file=names.shown(file.path.name))
+            except Exception as error:  # noqa: BLE001 - one control file must not keep the jobs behind it out
+                # A full disk, say: it is tried again at the next look.
+                shown = names.shown(file.path.name)
+                _log.error("control_not_done", file=shown, error=names.shown(str(error)), exc_info=logs.bug(error))
 
     def _act(self, file: ControlFile, *, waits: bool, patient: bool) -> None:
         control = file.control

@@ -219,7 +219,7 @@ class _Daemon:
                 shop.aside[job.name] = self._clock.monotonic()
             except Exception as error:  # noqa: BLE001 - whatever it is
                 # One job's damage is no reason not to serve the others.
-                _log.exception("not_recovered", job=job.name)
+                _log.error("not_recovered", job=job.name, error=names.shown(str(error)), exc_info=logs.bug(error))
                 run.end(shop, job, State.FAILED, failure_of(error))
         self._look_first()
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from hotfolder import durable, names, pages, status
+from hotfolder import durable, logs, names, pages, status
 from hotfolder.clock import Moment
 from hotfolder.intake import Intake
 from hotfolder.job import Job
@@ -60,9 +60,7 @@ class Glance:
             try:
                 self._show(last=last)
             except Exception as error:  # noqa: BLE001 - a view: a full disk, a spoiled history, a bug of ours
-                _log.warning(
-                    "status_not_written", error=names.shown(str(error)), exc_info=not isinstance(error, OSError)
-                )
+                _log.warning("status_not_written", error=names.shown(str(error)), exc_info=logs.bug(error))
             else:
                 return
 

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 import tomli_w
 
-from hotfolder import lanes, names, run, schedules, tomltext
+from hotfolder import lanes, logs, names, run, schedules, tomltext
 from hotfolder.admission import Drop
 from hotfolder.controls import Controls
 from hotfolder.errors import HotfolderError, Rejected
@@ -93,9 +93,9 @@ class Intake:
         while not self._stop.is_set():
             try:
                 wait_s = self.step()
-            except Exception:  # noqa: BLE001 - the thread must go on
+            except Exception as error:  # noqa: BLE001 - the thread must go on
                 # Whatever it was: the inbox is looked at again, nothing in it was lost.
-                _log.exception("intake")
+                _log.error("not_looked_at", error=names.shown(str(error)), exc_info=logs.bug(error))
                 wait_s = self._scanner.scan_s
             self.passes += 1
             self.looks += 1

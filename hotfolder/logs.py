@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import sys
 import threading
 from contextlib import suppress
@@ -9,6 +10,8 @@ from typing import Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
+
+from hotfolder.errors import HotfolderError
 
 FILE_NAME: Final = "log.jsonl"
 
@@ -33,6 +36,11 @@ def set_up(stream: TextIO | None = None) -> None:
         logger_factory=lambda *_: console,
         cache_logger_on_first_use=False,
     )
+
+
+def bug(error: BaseException) -> BaseException | None:
+    """Return an error whose traceback is to be logged: a bug of ours; None for what an author, or a disk, did."""
+    return None if isinstance(error, (HotfolderError, OSError, sqlite3.OperationalError)) else error
 
 
 class _Console:

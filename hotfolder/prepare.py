@@ -12,7 +12,7 @@ from typing import Final, Literal, assert_never
 
 import structlog
 
-from hotfolder import batch, durable, foreign, jobfile, lanes, names, run, sources, takes, tomltext
+from hotfolder import batch, durable, foreign, jobfile, lanes, logs, names, run, sources, takes, tomltext
 from hotfolder.batch import Found
 from hotfolder.clock import Moment
 from hotfolder.dropped import read_plan, wishes_of_plan
@@ -150,8 +150,8 @@ class Preparer:
                     self._remember_used()
                     first = False
                 self._pass()
-            except Exception:  # noqa: BLE001 - the thread must go on
-                _log.exception("prepare")
+            except Exception as error:  # noqa: BLE001 - the thread must go on
+                _log.error("not_prepared", error=names.shown(str(error)), exc_info=logs.bug(error))
             self._since = None
         self._remove_used()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hotfolder import cells, durable, gallery, names, pages, record
+from hotfolder import cells, durable, gallery, logs, names, pages, record
 from hotfolder.cells import Ran
 from hotfolder.engine import StopReason
 from hotfolder.errors import HotfolderError, JobError
@@ -286,7 +286,7 @@ def _end_rows(shop: Shop, cell: Cell, plan: Plan | None, failure: Failure, error
             stage=failure.stage,
             code=failure.code,
             message=failure.message,
-            exc_info=_bug(error),
+            exc_info=logs.bug(error),
         )
     shop.spool.failed(job, *(replace(failure, candidate=number) for number in numbers))
     lost = shop.line.failed(job, numbers)
@@ -477,11 +477,7 @@ def _show(job: Job, views: Sequence[Callable[[], None]]) -> None:
         try:
             write()
         except Exception as error:  # noqa: BLE001 - the job goes on, whatever there is to see of it
-            job_log(job).warning("not_shown", error=str(error), exc_info=_bug(error))
-
-
-def _bug(error: BaseException) -> BaseException | None:
-    return None if isinstance(error, (HotfolderError, OSError)) else error
+            job_log(job).warning("not_shown", error=str(error), exc_info=logs.bug(error))
 
 
 def _rounded(timings: Mapping[str, float]) -> dict[str, float]:

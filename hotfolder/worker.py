@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from hotfolder import run
+from hotfolder import logs, run
 from hotfolder.blame import RunningNote
 from hotfolder.engine import BrokenDevice, JobStopped
 from hotfolder.line import Cell
@@ -180,9 +180,9 @@ class Worker:
             self._saving = self._shop.clock.monotonic()
             try:
                 event()
-            except Exception:  # noqa: BLE001 - the thread that saves must outlive any one picture
+            except Exception as error:  # noqa: BLE001 - the thread that saves must outlive any one picture
                 # The cell stays under way, and the next start makes it again.
-                _log.exception("not_saved")
+                _log.error("not_saved", error=str(error), exc_info=logs.bug(error))
             self._saving = None
 
 
