@@ -7,7 +7,7 @@
 import hashlib
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def check_promise(
     state: str = "completed",
     states: Mapping[str, str] | None = None,
     processed: tuple[str, ...] = (),
+    unlisted: bool = False,
 ) -> dict[str, Ledger]:
     """Check everything that was promised; return the ledgers by job.
 
@@ -48,10 +49,14 @@ def check_promise(
         inbox: what may still lie in the inbox.
         state: how each of them ends, but for those in `states`.
         processed: the pictures that lie in outputs/processed/.
+        unlisted: whether a cancelled job may have whole pictures that it did not come to note, since the disk failed.
     """
     states = {**dict.fromkeys(dropped, state), **(states or {})}
     assert [name for name in workspace.jobs() if name != PROCESSED] == sorted(dropped), "one take of each drop"
-    ledgers = {name: check_job(workspace.outputs / name, text, states[name]) for name, text in dropped.items()}
+    ledgers = {
+        name: check_job(workspace.outputs / name, text, states[name], unlisted=unlisted and states[name] == "cancelled")
+        for name, text in dropped.items()
+    }
     check_processed(workspace, processed)
     left = sorted(str(path.relative_to(workspace.inbox)) for path in workspace.inbox.rglob("*") if path.is_file())
     assert left == sorted(inbox), "the inbox holds what nobody took, and no leftovers"
@@ -65,7 +70,7 @@ def check_promise(
     return ledgers
 
 
-def check_job(folder: Path, text: str, state: str) -> Ledger:
+def check_job(folder: Path, text: str, state: str, *, unlisted: bool = False) -> Ledger:
     """Check one job that has ended."""
     assert (folder / "job.toml").read_text(encoding="utf-8") == text, "as dropped, byte for byte"
     lines = (folder / journal.FILE_NAME).read_bytes()
@@ -80,8 +85,11 @@ def check_job(folder: Path, text: str, state: str) -> Ledger:
     assert told.get("outputs", []) == [
         {"file": output.file, "candidate": output.candidate, "seed": output.seed} for output in outputs_of(ledger)
     ]
-    check_pictures(folder, ledger)
-    strange = {path.name for path in folder.iterdir()} - JOB_FILES - pictures_of(ledger)
+    listed = pictures_of(ledger)
+    if unlisted:
+        listed |= whole_pictures(folder)
+    check_pictures(folder, ledger, listed)
+    strange = {path.name for path in folder.iterdir()} - JOB_FILES - listed
     strange |= {path.name for path in folder.rglob(".*")}
     assert not strange, "nothing else in the folder"
     if State(state) is State.COMPLETED:
@@ -90,7 +98,7 @@ def check_job(folder: Path, text: str, state: str) -> Ledger:
     return ledger
 
 
-def check_pictures(folder: Path, ledger: Ledger) -> None:
+def check_pictures(folder: Path, ledger: Ledger, listed: Collection[str]) -> None:
     """Each finished picture stands there whole, with a sidecar that tells its hashes; each sidecar has its picture."""
     for output in outputs_of(ledger):
         data = (folder / output.file).read_bytes()
@@ -101,9 +109,8 @@ def check_pictures(folder: Path, ledger: Ledger) -> None:
             assert record.pixels_sha256(image) == output.pixels_sha256 == said.pixels_sha256
             assert outputs.CHUNK in image.text  # type: ignore[attr-defined]  # a PNG's own
         assert (said.candidate, said.seed, said.job) == (output.candidate, output.seed, folder.name)
-    pngs = {path.name for path in folder.glob("*.png")}
-    assert pngs == {output.file for output in outputs_of(ledger)}, "no picture that is not finished"
-    assert {path.name.removesuffix(".toml") for path in folder.glob("*.png.toml")} == pngs
+    there = {path.name for path in folder.glob("*.png*")}
+    assert there == set(listed), "no picture that is not finished, a sidecar for each"
 
 
 def check_processed(workspace: Workspace, pictures: tuple[str, ...]) -> None:
@@ -121,7 +128,19 @@ def outputs_of(ledger: Ledger) -> list[Output]:
     return [output for number in sorted(ledger.done) for output in ledger.done[number]]
 
 
+def whole_pictures(folder: Path) -> set[str]:
+    """The pictures whose sidecar tells their hash, and their sidecars."""
+    return {
+        name
+        for sidecar in folder.glob("*.png.toml")
+        for name in (sidecar.name, sidecar.name.removesuffix(".toml"))
+        if record.load(sidecar.read_bytes()).file_sha256
+        == hashlib.sha256(sidecar.with_suffix("").read_bytes()).hexdigest()
+    }
+
+
 def pictures_of(ledger: Ledger) -> set[str]:
+    """The names of all finished pictures and their sidecars."""
     return {name for output in outputs_of(ledger) for name in (output.file, f"{output.file}.toml")}
 
 

@@ -87,6 +87,8 @@ class Scenario:
     left: tuple[str, ...] = ()
     #: Names of the pictures that also lie in outputs/processed/.
     processed: tuple[str, ...] = ()
+    #: Whether a stage chooses: where a candidate failed and was taken up again, the choice fell without it.
+    chooses: bool = False
     #: How long a step takes, from the second picture of a process on.
     step_ms: float = 0.0
 
@@ -120,6 +122,7 @@ SCENARIOS = [
         name="choice",
         drops=(Drop(name="mug.toml", text=_mug(_CHOICE)),),
         jobs={"mug_take01": Expected(text=_mug(_CHOICE))},
+        chooses=True,
     ),
     Scenario(
         name="cancel",
