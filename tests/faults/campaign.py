@@ -3,9 +3,10 @@
     export PYTHONPATH=tests
     python tests/faults/campaign.py kills [--double 2000] [--scenarios drop,cancel] [--jobs 4] [--out build/faults]
     python tests/faults/campaign.py errors [--share 0.1] ...
+    python tests/faults/campaign.py kills --engine tiny --scenarios drop,review,take --share 0.05 --double 0 --jobs 1
 
-What it finds is written to OUT/kills.jsonl or errors.jsonl as it goes: stopped, it goes on from there. OUT/kills.json
-and errors.json hold the counts. The exit code is 1 where a promise was broken.
+What it finds is written to OUT/kills.jsonl, errors.jsonl or kills-tiny.jsonl as it goes: stopped, it goes on from
+there. OUT/kills.json and so on hold the counts. The exit code is 1 where a promise was broken.
 """
 
 import argparse
@@ -31,9 +32,13 @@ _TELL_EVERY_S = 10.0
 def main() -> int:
     options = _parse()
     scenarios = [one for one in SCENARIOS if not options.scenarios or one.name in options.scenarios.split(",")]
-    log = TrialLog(options.out / f"{options.what}.jsonl")
+    options.name = options.what if options.engine == "painted" else f"{options.what}-{options.engine}"
+    log = TrialLog(options.out / f"{options.name}.jsonl")
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=options.scratch) as folder, Crew(Path(folder), options.jobs) as crew:
+    with (
+        tempfile.TemporaryDirectory(dir=options.scratch) as folder,
+        Crew(Path(folder), options.jobs, options.engine) as crew,
+    ):
         campaign = Campaign(crew, scenarios)
         _run_passes(campaign, log, options)
         if options.what == "kills":
@@ -47,12 +52,12 @@ def _report(log: TrialLog, options: argparse.Namespace, seconds: float) -> int:
     summary = {**log.summary(), "seconds": round(seconds)}
     tables = {"pairs": log.pairs(), "again_pairs": log.again_pairs()}
     rows = {name: [[*pair, count] for pair, count in sorted(pairs.items())] for name, pairs in tables.items()}
-    (options.out / f"{options.what}.json").write_text(json.dumps({**summary, **rows}, indent=1) + "\n")
+    (options.out / f"{options.name}.json").write_text(json.dumps({**summary, **rows}, indent=1) + "\n")
     print(table(log.pairs()))
     for row in log.last:
         if row.problem:
             print(f"\nBROKEN: {row.scenario}, {row.fault}, {row.again or ''}\n{row.problem}")
-    print(f"{options.what}: {json.dumps(summary)}")
+    print(f"{options.name}: {json.dumps(summary)}")
     return 1 if summary["broken"] else 0
 
 
@@ -60,7 +65,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["kills", "errors"])
     parser.add_argument("--double", type=int, default=2000, help="kills during recoveries")
-    parser.add_argument("--share", type=float, default=1.0, help="of all errors, drawn with the seed")
+    parser.add_argument("--share", type=float, default=1.0, help="of all points, drawn with the seed")
+    parser.add_argument("--engine", choices=["painted", "tiny"], default="painted", help="tiny: real models")
     parser.add_argument("--scenarios", default="", help="names, by comma; default: all")
     parser.add_argument("--jobs", type=int, default=4, help="daemons at once; two for each core")
     parser.add_argument("--seed", type=int, default=1)
