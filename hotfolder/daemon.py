@@ -301,10 +301,11 @@ class _Daemon:
         if (len(line) and line.closed != {"pause"}) or any(job.busy for job in list(self._shop.spool.live.values())):
             return False
         # A job may have been handed from one part to the next between two looks: one more whole pass says so.
-        self._wake.set()
         deadline = self._clock.monotonic() + 10 * self._scanner.scan_s
-        while self._intake.passes < began + 2 and self._clock.monotonic() < deadline and not self._stop.wait(0.01):
-            pass
+        while self._intake.passes < began + 2 and self._clock.monotonic() < deadline:
+            self._wake.set()
+            if self._stop.wait(0.01):
+                break
         last = self._intake.last
         quiet = not (last.unsettled or last.ready) and self._preparer.idle
         live = list(self._shop.spool.live.values())

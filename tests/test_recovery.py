@@ -373,3 +373,10 @@ def test_outputs_that_go_away_and_come_back_cost_no_job(workspace: Workspace, se
     wait_until(lambda: is_over(workspace, jobs), 30)
     assert served.stop() == 0
     check_promise(workspace, jobs)
+
+
+def test_a_drain_ends_when_all_is_done_however_seldom_the_inbox_is_scanned(workspace: Workspace, serve: Serve) -> None:
+    jobs = {"a_take01": job(1, count=2)}
+    drop(workspace, jobs)
+    assert serve(env={"INBOX_SCAN_S": "100"}, drain=True).join(30) == 0
+    check_promise(workspace, jobs)
