@@ -109,16 +109,20 @@ def sync_folder(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path, flags: int) -> Iterator[int]:
-    """Open a file as a descriptor for a block; an error in it names the file, which the system itself does not."""
+    """Open a file as a descriptor for a block; an error in it names the file, which the system itself does not.
+
+    What was flushed is on disk, whatever closing says: a line that stands is not to be taken for one that does not.
+    What was not flushed may be lost in any case.
+    """
     descriptor = os.open(path, flags, 0o666)
     try:
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        yield descriptor
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def boot_id() -> str:

@@ -23,6 +23,7 @@ TELLING = {
     ("publish", "ESTALE at save: fsync outputs/processed #2"),
     ("picks", "EIO at MainThread: openat outputs/mug_take01/plan.toml #1"),
     ("resume", "EIO at intake: openat jobs_inbox #2"),
+    ("schedule", "EINTR at save: close outputs/nightly_take01/journal.jsonl #1"),
     ("wrong", "ENOSPC at MainThread: pwrite64 .hotfolder.lock #1"),
 }
 
