@@ -36,7 +36,7 @@ def main() -> int:
     log = TrialLog(options.out / f"{options.name}.jsonl")
     started = time.monotonic()
     with (
-        tempfile.TemporaryDirectory(dir=options.scratch) as folder,
+        tempfile.TemporaryDirectory(prefix="hotfolder-faults-", dir=options.scratch) as folder,
         Crew(Path(folder), options.jobs, options.engine) as crew,
     ):
         campaign = Campaign(crew, scenarios)

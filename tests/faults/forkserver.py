@@ -12,7 +12,6 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from painted import PaintedEngine
+from waiting import wait_until
 
 from hotfolder import daemon
 from hotfolder.engine import Engine, Request
@@ -170,10 +170,9 @@ def _introduce(name: str, traced: str | None, say: Callable[[str], None]) -> Non
     if name != traced:
         return
     say(f"ready {number}")
-    while not _is_traced(number):
-        time.sleep(0.001)
+    wait_until(lambda: _is_traced(number), what="strace attaches")
     # The tracer has seized it, but stops it a moment later: here, not in the middle of what it is to count.
-    time.sleep(0.002)
+    threading.Event().wait(0.002)
 
 
 def _is_traced(number: int) -> bool:

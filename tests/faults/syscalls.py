@@ -13,7 +13,8 @@ from pathlib import Path
 
 #: The calls that change files, or make changes durable.
 CALLS = (
-    *("openat", "write", "pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "close"),
+    *("openat", "write", "pwrite64", "writev", "sendfile", "copy_file_range", "ftruncate", "fallocate"),
+    *("fsync", "fdatasync", "close"),
     *(
         "rename",
         "renameat",
