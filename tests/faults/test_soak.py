@@ -1,0 +1,16 @@
+"""A small soak; the large one is `python tests/faults/soak.py`."""
+
+from pathlib import Path
+
+import pytest
+from soak_campaign import Soak
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_or_doubled_whatever_a_crowd_drops_and_whoever_kills_the_daemon(tmp_path: Path) -> None:
+    result = Soak(tmp_path, seed=1, kill_every=200).run(1500, 400)
+    print(result)
+    assert result.complaints == []
+    assert result.drops >= 1500
+    assert result.kills >= 3
+    assert result.takes > 800
