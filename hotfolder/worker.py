@@ -15,6 +15,7 @@ import structlog
 
 from hotfolder import logs, run
 from hotfolder.blame import RunningNote
+from hotfolder.clock import Clock
 from hotfolder.engine import BrokenDevice, JobStopped
 from hotfolder.line import Cell
 from hotfolder.run import Prepared
@@ -26,8 +27,32 @@ SAVE_QUEUE: Final = 2
 _MAX_CPU_THREADS: Final = 4
 #: Phases that may take as long as they like: the thread waits, or the disk does, or the network.
 _NO_DEADLINE: Final = frozenset({"idle", "saving", "download"})
+#: Between two looks at the GPU thread no more than this counts as silence.
+_MOST_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
+
+
+class Silence:
+    """For how long a thread has given no sign of life, in time in which this process ran.
+
+    While a process is stopped (SIGSTOP, a frozen container) the clock goes on, and nobody in it can give a sign. Who
+    looks again and again can tell: then the look came late too.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._looked_at = clock.monotonic()
+        self._heard: object = None
+        self._silent_s = 0.0
+
+    def look(self, sign: object) -> float:
+        """Return for how many seconds this has been the last sign."""
+        now = self._clock.monotonic()
+        passed_s = min(now - self._looked_at, _MOST_S)
+        self._silent_s = self._silent_s + passed_s if sign == self._heard else 0.0
+        self._heard, self._looked_at = sign, now
+        return self._silent_s
 
 
 class Worker:
@@ -46,6 +71,7 @@ class Worker:
         count = shop.spool.settings.worker.cpu_threads or max(1, min(_MAX_CPU_THREADS, (os.cpu_count() or 1) // 2))
         self._hands = [threading.Thread(target=self._run_cpu, name=f"cpu-{number}") for number in range(count)]
         self._life = ("idle", shop.clock.monotonic())
+        self._silence = Silence(shop.clock)
         self._saving: float | None = None
         #: Why the process must end: the device, or a bug of ours.
         self.broken: BaseException | None = None
@@ -70,9 +96,13 @@ class Worker:
         return all(thread.is_alive() for thread in (self._gpu, self._saver, *self._hands))
 
     def silence(self) -> tuple[str, float]:
-        """Return the phase of the GPU thread and the seconds since its last sign of life, 0 where it may wait."""
-        phase, since = self._life
-        return phase, 0.0 if phase in _NO_DEADLINE else self._shop.clock.monotonic() - since
+        """Return the phase of the GPU thread and the seconds without a sign of life, 0 where it may wait.
+
+        To be asked again and again: see `Silence`.
+        """
+        life = self._life
+        silent_s = self._silence.look(life)
+        return life[0], 0.0 if life[0] in _NO_DEADLINE else silent_s
 
     @property
     def saving_s(self) -> float:

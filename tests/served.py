@@ -20,6 +20,8 @@ from hotfolder import daemon
 from hotfolder.engine import BrokenDevice, Request
 from hotfolder.settings import Settings
 
+_PIECE_MS = 20.0
+
 
 def main() -> int:
     parser = argparse.ArgumentParser()
@@ -31,7 +33,12 @@ def main() -> int:
     never = threading.Event()
 
     def before_step(request: Request, step: int) -> None:
-        never.wait(options.step_ms / 1000)
+        # Nobody asks this one what it made, and it may run for long.
+        engine.made.clear()
+        # In pieces: a process that is stopped in the middle of a step has the rest of it still before it.
+        whole, rest = divmod(options.step_ms, _PIECE_MS)
+        for piece_ms in (*[_PIECE_MS] * int(whole), rest):
+            never.wait(piece_ms / 1000)
         if options.at and request.prompt == "deadly" and step == int(options.at[0]):
             action, _, second = options.at[1].partition("-")
             if not second or request.seed % 2 == 0:
