@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
@@ -131,6 +132,16 @@ SmallDisk = Callable[..., Path]
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "work")
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace for tens of thousands of files, in memory where there is room, gone after the test."""
+    memory = Path("/dev/shm")
+    in_memory = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2e9
+    folder = Path(tempfile.mkdtemp(prefix="hotfolder-", dir=memory if in_memory else tmp_path))
+    yield Workspace(folder / "work")
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
