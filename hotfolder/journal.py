@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Final
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, TypeVar, get_type_hints
 
 from hotfolder import durable
 from hotfolder.clock import Moment
@@ -216,23 +216,25 @@ class Ledger:
         moment = Moment.parse(line["at"])
         match line["event"]:
             case Event.PENDING:
-                self.seq, self.queued_at, self.mode = line["seq"], moment, line["mode"]
-                self.origin = Origin(**line["origin"])
+                origin, seq, mode = _origin(line["origin"]), _number(line["seq"]), _text(line["mode"])
+                self.seq, self.queued_at, self.mode, self.origin = seq, moment, mode, origin
             case Event.ADMITTED:
                 self.admitted = True
             case Event.WAITING:
-                self.waiting_for = tuple(line["pictures"])
+                self.waiting_for = tuple(_texts(line["pictures"]))
                 self._back_to_line()
             case Event.PLANNED:
-                self.plan_sha256, self.waiting_for = line["sha256"], ()
-                self.plan_file = line.get("file", self.plan_file)
-                self.notices += line["notices"]
+                notices, file = _texts(line["notices"]), _text(line.get("file", self.plan_file))
+                self.plan_sha256, self.waiting_for = _text(line["sha256"]), ()
+                self.plan_file = file
+                self.notices += notices
                 self.force = self.force or bool(line.get("force"))
                 self._back_to_line()
             case Event.STARTED:
-                self.state, self.run_id = State.RUNNING, line["run_id"]
+                self.run_id = _text(line["run_id"])
+                self.state = State.RUNNING
                 self.started_at = self.started_at or moment
-                self.runs.add(line["run_id"])
+                self.runs.add(self.run_id)
             case Event.CELL | Event.DONE | Event.FAILED | Event.CHOSEN | Event.PICKED | Event.RETRY:
                 self._apply_cell(line, at)
             case Event.REVIEW:
@@ -240,23 +242,24 @@ class Ledger:
             case Event.DIED:
                 self._count_death(line)
             case Event.HELD:
-                self.state, self.held = State.HELD, line["why"]
+                self.held, self.state = _text(line["why"]), State.HELD
             case Event.RELEASED:
                 self.held = None
                 self._back_to_line()
             case Event.FIRST:
-                self.first = line["rank"]
+                self.first = _number(line["rank"])
             case Event.CANCEL:
                 self.cancelled = True
             case Event.RESUMED:
+                self.seq, self.first = _number(line.get("seq", self.seq)), 0
                 self._reopen(force=bool(line.get("force")))
-                self.seq, self.first = line.get("seq", self.seq), 0
             case Event.NOTICE:
-                self.notices.append(line["text"])
+                self.notices.append(_text(line["text"]))
             case Event.ENDED:
+                error = _typed(Failure, line["error"]) if line.get("error") else None
+                problems = tuple(_problem(one) for one in line.get("problems", ()))
                 self.state, self.finished_at = State(line["state"]), moment
-                self.error = Failure(**line["error"]) if line.get("error") else None
-                self.problems = tuple(line.get("problems", ()))
+                self.error, self.problems = error, problems
             case _:
                 pass  # of a newer version: what we do not know cannot concern us
 
@@ -264,26 +267,26 @@ class Ledger:
         """Take in what became of a cell."""
         match line["event"]:
             case Event.DONE:
-                outputs = tuple(Output(**output) for output in line["outputs"])
-                candidate = _number(outputs[0].candidate)
+                outputs = tuple(_typed(Output, output) for output in line["outputs"])
+                candidate = outputs[0].candidate
                 self.done[candidate] = outputs
                 self.failed.pop(candidate, None)
                 self.unexplained.pop(candidate, None)
             case Event.CELL:
                 candidate = _number(line["candidate"])
                 self.cells.setdefault(candidate, {})[_number(line["stage"])] = Kept(
-                    files=tuple((thing, file, sha256) for thing, file, sha256 in line["files"]),
+                    files=tuple((_text(thing), _text(file), _text(sha256)) for thing, file, sha256 in line["files"]),
                     boxes=tuple(
-                        (left, top, right, bottom, label, score)
+                        (_number(left), _number(top), _number(right), _number(bottom), _text(label), _seconds(score))
                         for left, top, right, bottom, label, score in line["boxes"]
                     ),
-                    seconds=line["seconds"],
+                    seconds=_seconds(line["seconds"]),
                     at=at,
                 )
                 self.unexplained.pop(candidate, None)
             case Event.FAILED:
-                failure = Failure(**line["error"])
-                self.failed[_number(failure.candidate or 0)] = failure
+                failure = _typed(Failure, line["error"])
+                self.failed[failure.candidate or 0] = failure
             case Event.CHOSEN:
                 self._choose(line["chosen"])
             case Event.PICKED:
@@ -294,16 +297,16 @@ class Ledger:
                 self.retries += 1
 
     def _choose(self, chosen: list[list[Any]]) -> None:
-        for stage, item, kept in chosen:
-            self.chosen[_number(stage), _number(item)] = tuple(map(_number, kept))
+        self.chosen |= {(_number(stage), _number(item)): tuple(map(_number, kept)) for stage, item, kept in chosen}
 
     def _back_to_line(self) -> None:
         self.state = State.HELD if self.held else State.WAITING if self.waiting_for else State.QUEUED
 
     def _count_death(self, line: Mapping[str, Any]) -> None:
-        self.runs.add(line["run_id"])
+        run_id, candidate = _text(line["run_id"]), _number(line["candidate"])
+        self.runs.add(run_id)
         counts = self.blamed if line["evidence"] else self.unexplained
-        counts[line["candidate"]] = counts.get(line["candidate"], 0) + 1
+        counts[candidate] = counts.get(candidate, 0) + 1
 
     def _reopen(self, *, force: bool) -> None:
         """What failed is made again, what is finished stays."""
@@ -314,15 +317,66 @@ class Ledger:
             counts.clear()
 
 
-def _number(value: object) -> int:
-    """Take a number of a line that somebody may have edited.
+# --- what a line may hold: somebody may have edited it, and one that is not as we write it counts for nothing ---
 
-    Raises:
-        TypeError: it is none.
-    """
-    if not isinstance(value, int):
-        raise TypeError(f"{value!r} is no number")
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or abs(value) > _MAX_NUMBER:
+        raise TypeError("no number of ours")
     return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, float | int) or abs(value) > _MAX_NUMBER:
+        raise TypeError("no number of seconds")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _texts(values: object) -> list[str]:
+    if not isinstance(values, list):
+        raise TypeError("no list")
+    return [_text(value) for value in values]
+
+
+def _problem(table: Mapping[str, object]) -> dict[str, str | int]:
+    return {key: value if isinstance(value, str) else _number(value) for key, value in table.items()}
+
+
+def _origin(table: Mapping[str, Any]) -> Origin:
+    origin = _typed(Origin, table)
+    if origin.scheduled_for is not None:
+        Moment.parse(origin.scheduled_for)
+    path = PurePosixPath(origin.file)
+    if path.is_absolute() or ".." in path.parts or "\0" in origin.file:
+        raise ValueError("not below the inbox: what lies there would be taken away")
+    return origin
+
+
+_Made = TypeVar("_Made", Origin, Output, Failure)
+
+
+def _typed(cls: type[_Made], table: Mapping[str, Any]) -> _Made:
+    """Make a part of a ledger, each field of its type."""
+    made = cls(**table)
+    for key, kind in _KINDS[cls].items():
+        value = getattr(made, key)
+        if kind is float:
+            _seconds(value)
+        elif not isinstance(value, kind) or (isinstance(value, int) and abs(value) > _MAX_NUMBER):
+            raise TypeError(f"{key} is of another type")
+    return made
+
+
+#: Class -> the type of each field.
+_KINDS: Final[Mapping[type, Mapping[str, Any]]] = {cls: get_type_hints(cls) for cls in (Origin, Output, Failure)}
+#: What TOML can hold, in which it will be shown.
+_MAX_NUMBER: Final = 2**63 - 1
 
 
 def opening(moment: Moment, *, seq: int, mode: str, origin: Origin) -> dict[str, Any]:
@@ -365,7 +419,7 @@ def read(folder: Path) -> Ledger:
     """
     ledger = Ledger()
     for at, one in _located((folder / FILE_NAME).read_bytes()):
-        with suppress(KeyError, TypeError, ValueError, AttributeError, IndexError):
+        with suppress(KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
             ledger.apply(one, at)
     return ledger
 
@@ -379,7 +433,10 @@ def line_at(folder: Path, at: int) -> dict[str, Any]:
     """
     with (folder / FILE_NAME).open("rb") as file:
         file.seek(at)
-        return dict(json.loads(file.readline()))
+        try:
+            return dict(json.loads(file.readline()))
+        except (TypeError, RecursionError) as error:
+            raise ValueError("no line of ours") from error
 
 
 def mend(folder: Path) -> None:
@@ -404,7 +461,7 @@ def _located(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         begins, at = at, at + len(text) + 1
         try:
             one = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(one, dict) and "event" in one and "at" in one:
             yield begins, one

@@ -181,6 +181,39 @@ def test_a_torn_line_that_was_not_cut_off_spoils_no_other(tmp_path: Path) -> Non
     assert journal.read(tmp_path).admitted
 
 
+#: Lines that somebody edited: each would be met again where the daemon starts, sorts its jobs or shows them.
+WRONG_TYPES = [
+    b'"event": "pending", "seq": "first", "mode": "queued", "origin": {}',
+    b'"event": "pending", "seq": 1, "mode": 7, "origin": {}',
+    b'"event": "pending", "seq": 1, "mode": "queued", "origin": {"file": 7, "size": 1, "mtime_ns": 1, "sha256": "a"}',
+    b'"event": "resumed", "seq": []',
+    b'"event": "resumed", "seq": 1e999',
+    b'"event": "first", "rank": "high"',
+    b'"event": "notice", "text": {}',
+    b'"event": "held", "why": 7',
+    b'"event": "waiting", "pictures": "mug.png"',
+    b'"event": "planned", "sha256": 7, "notices": []',
+    b'"event": "planned", "sha256": "a", "notices": [7]',
+    b'"event": "started", "run_id": []',
+    b'"event": "died", "run_id": "a", "candidate": "1", "evidence": ""',
+    b'"event": "failed", "error": {"code": "internal", "message": 7}',
+    b'"event": "failed", "error": {"code": "internal", "message": "", "stage_index": "1"}',
+    b'"event": "ended", "state": "failed", "error": {"code": 1, "message": ""}',
+    b'"event": "ended", "state": "failed", "problems": [{"code": {}}]',
+    b'"event": "cell", "candidate": 1, "stage": 1, "files": [[1, 2, 3]], "boxes": [], "seconds": 1.0',
+    b'"event": "cell", "candidate": 1, "stage": 1, "files": [], "boxes": [], "seconds": "1.0"',
+    b'"event": "cell", "candidate": 1, "stage": 1, "files": [], "boxes": [["", 1, 1, 1, "", 1.0]], "seconds": 1.0',
+    (
+        b'"event": "done", "outputs": [{"candidate": 1, "file": "a", "seed": "1", "sha256": "", "pixels_sha256": "",'
+        b' "seconds": 1.0}]'
+    ),
+    (
+        b'"event": "done", "outputs": [{"candidate": 1, "file": "a", "seed": 1, "sha256": "", "pixels_sha256": "",'
+        b' "seconds": 1e999}]'
+    ),
+]
+
+
 @pytest.mark.parametrize(
     "spoiled",
     [
@@ -200,8 +233,11 @@ def test_a_torn_line_that_was_not_cut_off_spoils_no_other(tmp_path: Path) -> Non
         b'{"at": "2026-11-20T12:00:00.000Z", "event": "ended", "state": "sublimated"}',
         b'{"at": "2026-11-20T12:00:00.000Z", "event": "died", "candidate": 1}',
         b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"at": ' * 100_000,
+        *(b'{"at": "2026-11-20T12:00:00.000Z", ' + wrong + b"}" for wrong in WRONG_TYPES),
     ],
-    ids=range(16),
+    ids=range(18 + len(WRONG_TYPES)),
 )
 def test_a_line_that_cannot_be_read_is_passed_over(tmp_path: Path, spoiled: bytes) -> None:
     (tmp_path / journal.FILE_NAME).write_bytes(
@@ -210,6 +246,13 @@ def test_a_line_that_cannot_be_read_is_passed_over(tmp_path: Path, spoiled: byte
     ledger = journal.read(tmp_path)
     assert (ledger.seq, ledger.admitted, ledger.plan_sha256, sorted(ledger.done)) == (7, True, "b" * 64, [2])
     assert (ledger.cancelled, ledger.cells, ledger.chosen) == (False, {}, {})
+    assert vars(ledger) == vars(folded(PENDING, ADMITTED, PLANNED, done(2))), "it changed nothing at all"
+
+
+@pytest.mark.parametrize("file", ["../hotfolder.toml", "/etc/passwd", "a/../../b", "a\0b"])
+def test_a_journal_that_names_a_source_outside_the_inbox_names_none(tmp_path: Path, file: str) -> None:
+    pending = at(Event.PENDING, seq=1, mode="queued", origin=asdict(ORIGIN) | {"file": file})
+    assert journal.read(written(tmp_path, pending)).origin is None
 
 
 def test_a_journal_that_is_missing_is_an_error_not_an_empty_one(tmp_path: Path) -> None:
