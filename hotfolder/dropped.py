@@ -18,6 +18,7 @@ from hotfolder.tomltext import Document
 #: Of what is wrong with a dropped plan, as much is told.
 _MAX_PROBLEMS: Final = 100
 _MAX_KEY: Final = 60
+_MAX_MODEL: Final = 200
 #: What a plan and a job file say in the same words.
 _COMMON: Final = ("seed", "count", "priority", "title", "project", "meta")
 #: What a job says for all stages alike: it stands in `keys`.
@@ -91,8 +92,8 @@ def _check_presets(plan: Plan, document: Document, presets: Presets) -> None:
         except SettingsError as error:
             raise Rejected([Problem(code=error.code, message=error.message, hint=error.hint, line=line)]) from error
         if preset.model != used.model or preset.kind != used.kind:
-            here = f"{preset.model.key} ({preset.kind})"
-            found = f"the plan was made with {used.model.key} ({used.kind}); preset {name!r} is {here} here"
+            here, there = (f"{shown(one.model.key)[:_MAX_MODEL]} ({one.kind})" for one in (preset, used))
+            found = f"the plan was made with {there}; preset {name!r} is {here} here"
             raise Rejected([Problem(code="wrong-model", message=found, hint="drop the job file instead", line=line)])
 
 

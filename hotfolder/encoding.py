@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
@@ -130,7 +130,10 @@ def read_record(path: Path) -> Record | None:
     try:
         with Image.open(path, formats=[name.upper() for name in _SUFFIXES]) as image:
             text, packet = image.info.get(CHUNK), image.info.get("xmp")
-    except UnidentifiedImageError as error:
+    except Exception as error:
+        # Whatever a decoder raises, where the picture is broken; but a disk that fails has a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise JobError(
             "bad-picture",
             f"{shown(path.name)} is no picture that can be read",

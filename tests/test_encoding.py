@@ -326,8 +326,9 @@ def test_a_record_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     assert caught.value.code == "newer-schema"
 
 
-def test_what_is_no_picture_is_called_so(tmp_path: Path) -> None:
-    (tmp_path / "mug.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\nno more", b"RIFF\x20\0\0\0WEBPVP8 \x10\0\0\0" + bytes(16)])
+def test_what_is_no_picture_is_called_so(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "mug.png").write_bytes(data)
 
     with pytest.raises(JobError, match=r"mug.png is no picture") as caught:
         read_record(tmp_path / "mug.png")
