@@ -9,13 +9,11 @@ from pydantic import BaseModel
 
 from hotfolder.errors import Problem
 from hotfolder.kindkeys import KIND_KEYS, CommonKeys, PictureWork, Schedule
-from hotfolder.names import shown
+from hotfolder.names import cut, short, shown
 from hotfolder.presets import Preset
 from hotfolder.stagekeys import STAGE_KEYS
 from hotfolder.tomltext import Document
 
-#: Characters of a wrong key or value that a message quotes; no preset has a longer name.
-MAX_SHOWN: Final = 60
 _MAX_PROBLEMS: Final = 100
 ALL_KEYS: Final = {key: field for keys in KIND_KEYS.values() for key, field in keys.model_fields.items()}
 #: Keys that people try because they know them from elsewhere, and what they should do.
@@ -126,16 +124,6 @@ def did_you_mean(key: str) -> str:
         return f"did you mean {near[0]}?" if near else "docs/schedules.md lists every key"
     near = difflib.get_close_matches(key, ALL_KEYS, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else "docs/job-file.md lists every key"
-
-
-def short(value: object) -> str:
-    """Return a wrong value as a message quotes it."""
-    return cut(shown(repr(value)))
-
-
-def cut(text: str) -> str:
-    """Return the beginning of a text that may be as long as somebody likes."""
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def schema() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from hotfolder import durable, names
+from hotfolder import durable, names, tomltext
 from hotfolder.clock import Moment
 from hotfolder.journal import ENDS, Ledger
 from hotfolder.plan import Plan
@@ -214,8 +213,8 @@ def _ended_jobs(outputs_dir: Path) -> Iterator[Ended]:
     for folder in sorted(outputs_dir.glob("*_take*")):
         if names.split_take(folder.name) is None:
             continue
-        with suppress(OSError, tomllib.TOMLDecodeError, KeyError, ValueError):
-            table = tomllib.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            table = tomltext.load((folder / FILE_NAME).read_bytes())
             if table["state"] in ENDS:
                 yield Ended(
                     job=folder.name,

@@ -15,7 +15,7 @@ from hotfolder.batch import AxisSaid, Found
 from hotfolder.errors import HotfolderError, Problem, Rejected, SettingsError
 from hotfolder.kindkeys import KIND_KEYS, PICTURE_KEYS, CommonKeys, PictureWork
 from hotfolder.lanes import NO_DEFAULTS, LaneDefaults
-from hotfolder.names import shown
+from hotfolder.names import MAX_SHOWN, cut, short, shown
 from hotfolder.pipelines import Pipelines, SaidStage
 from hotfolder.presets import Preset, Presets
 from hotfolder.stagekeys import OF_THE_PRESET, STAGE_KEYS, Generating, StageKeys, Thing
@@ -230,7 +230,7 @@ class _Reader:
             near = difflib.get_close_matches(id_, [stage.id for stage in stages], n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             hint += f"its stages are {', '.join(stage.id for stage in stages)}"
-            self._problem(["stage", id_], "unknown-key", f"{of} has no stage {advice.cut(shown(id_))}", hint)
+            self._problem(["stage", id_], "unknown-key", f"{of} has no stage {cut(shown(id_))}", hint)
         result = []
         for stage in stages:
             own = dict(tables.get(stage.id, {}))
@@ -280,19 +280,19 @@ class _Reader:
     def _stage_problem(self, stage: SaidStage, cls: type[StageKeys], item: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails
         key = str(item["loc"][0]) if item["loc"] else ""
         line = self._document.line_of(self._at(stage, key or None))
-        where = f"stage {stage.id}" + (f": {advice.cut(shown(key))}" if key else "")
+        where = f"stage {stage.id}" + (f": {cut(shown(key))}" if key else "")
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, cls.model_fields, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             hint += f"it takes {', '.join(cls.model_fields)}" if cls.model_fields else "it takes no keys"
             return Problem(
                 code="unknown-key",
-                message=f"stage {stage.id}: unknown key {advice.cut(shown(key))}",
+                message=f"stage {stage.id}: unknown key {cut(shown(key))}",
                 hint=hint,
                 line=line,
             )
         if key in _FORMS and (len(item["loc"]) > 1 or item["type"] not in {"missing", "value_error"}):
-            found = f" = {advice.short(stage.keys.get(key))}"
+            found = f" = {short(stage.keys.get(key))}"
             return Problem(code="bad-value", message=f"{where}{found}: {_FORMS[key]} is accepted", line=line)
         if item["type"] == "missing":
             listed = bool(self._table.get("stages"))
@@ -301,7 +301,7 @@ class _Reader:
                 code="missing-key", message=f"{where} is left open, and nothing fills it", hint=hint, line=line
             )
         text = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-        value = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {advice.short(item['input'])}"
+        value = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {short(item['input'])}"
         code = "missing-key" if not item["loc"] and " needed" in text else "bad-value"
         hint = ""
         if code == "missing-key":
@@ -324,7 +324,7 @@ class _Reader:
         twice = [key for axis in axes for key in (axis.columns or (axis.key,))]
         for key in sorted({key for key in twice if twice.count(key) > 1}):
             self._problem(
-                ["items"], "bad-value", f"{advice.cut(shown(key))} stands in [matrix] and in the list", "leave one out"
+                ["items"], "bad-value", f"{cut(shown(key))} stands in [matrix] and in the list", "leave one out"
             )
         return axes
 
@@ -365,14 +365,14 @@ class _Reader:
                         self._problem(
                             self._axis_path(axis, key),
                             "unknown-key",
-                            f"{self._of_list(axis)}no stage takes {advice.cut(shown(key))}",
+                            f"{self._of_list(axis)}no stage takes {cut(shown(key))}",
                             "",
                         )
                 elif key not in advice.ALL_KEYS:
                     self._problem(
                         self._axis_path(axis, key),
                         "unknown-key",
-                        f"unknown key {advice.cut(shown(key))}",
+                        f"unknown key {cut(shown(key))}",
                         advice.did_you_mean(key),
                     )
                 elif key not in fields and mains:
@@ -417,7 +417,7 @@ class _Reader:
                 key = f"{prefix}{item['loc'][0]}" if item["loc"] else next(iter(said))
                 text = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
                 of = self._of_list(axis, index) or "matrix: "
-                found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {advice.short(item['input'])}"
+                found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {short(item['input'])}"
                 message = f"{of}{key}{found}: {text[:1].lower()}{text[1:]}"
                 self._problem(self._axis_path(axis, key), "bad-value", message, "")
             return len(wrong)
@@ -485,8 +485,8 @@ class _Reader:
         return found
 
     def _named(self, name: object, line: int | None, where: str) -> Preset | None:
-        if not isinstance(name, str) or len(name) > advice.MAX_SHOWN:
-            text = f"{where}preset = {advice.short(name)}: the name of a preset in quotes is accepted"
+        if not isinstance(name, str) or len(name) > MAX_SHOWN:
+            text = f"{where}preset = {short(name)}: the name of a preset in quotes is accepted"
             self.problems.append(Problem(code="bad-value", message=text, line=line))
             return None
         preset = self._preset(name, line, where)
@@ -659,7 +659,7 @@ def check_preset(preset: Preset) -> None:
         KIND_KEYS[preset.kind](**preset.keys)
     except ValidationError as error:
         item = error.errors()[0]
-        key = ".".join(str(part) for part in item["loc"])
+        key = cut(shown(".".join(str(part) for part in item["loc"])))
         file = preset.origins.get(f"keys.{key}", preset.name)
         text, hint = item["msg"], "docs/presets.md lists every key"
         if item["type"] == "extra_forbidden" and key in advice.ALL_KEYS:

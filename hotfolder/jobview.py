@@ -1,13 +1,12 @@
 """What the pages of a job show, told from its plan, its ledger and its table."""
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from hotfolder import cards, cells, grid, journal, logs, parts, status
+from hotfolder import cards, cells, grid, journal, logs, parts, status, tomltext
 from hotfolder.cards import ShownCandidate, ShownPicture, ShownStage
 from hotfolder.clock import Moment
 from hotfolder.grid import Head, Layout, ShownAxis
@@ -280,7 +279,7 @@ class JobView:
             return self.plan.notices
         try:
             data = (self.job.folder / f"{file}.toml").read_bytes()
-            return tuple(one["text"] for one in tomllib.loads(data.decode()).get("notices", ()))
+            return tuple(one["text"] for one in tomltext.load(data).get("notices", ()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return ()
 

@@ -9,6 +9,8 @@ from typing import Final
 
 #: Bytes of UTF-8; leaves room for `_takeNN_NNN_16x9.png.toml` within the 255 that file systems allow.
 MAX_NAME_BYTES: Final = 80
+#: Characters of a wrong key or value that a message quotes; no preset has a longer name.
+MAX_SHOWN: Final = 60
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 
 _TAKE: Final = re.compile(r"_take(\d{2,})\Z", re.ASCII)
@@ -172,6 +174,16 @@ def split_take(folder: str) -> tuple[str, int] | None:
 def shown(name: str) -> str:
     """Return a name as it may be shown in a terminal, a log or a TOML file: undecodable bytes and codes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)
+
+
+def cut(text: str) -> str:
+    """Return the beginning of a text that may be as long as somebody likes."""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def short(value: object) -> str:
+    """Return a wrong value as a message quotes it."""
+    return cut(shown(repr(value)))
 
 
 def _control(control: Control, stem: str) -> ControlName:

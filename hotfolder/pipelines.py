@@ -5,14 +5,14 @@ The shipped ones travel with the package; a workspace's own are laid over them b
 
 import difflib
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from hotfolder import tomltext
 from hotfolder.errors import JobError, SettingsError
-from hotfolder.names import shown
+from hotfolder.names import cut, shown
 from hotfolder.presets import Presets, file_of, files_in
 from hotfolder.stagekeys import STAGE_KEYS, Generate, Generating, StageKeys, Thing
 
@@ -72,18 +72,20 @@ class Pipelines:
             did = f"did you mean {near[0]!r}? " if near else ""
             raise JobError(
                 "unknown-pipeline",
-                f"there is no pipeline {shown(name)!r}",
+                f"there is no pipeline {cut(shown(name))!r}",
                 f"{did}There are: {', '.join(self.names())}",
             )
         try:
-            table = tomllib.loads(file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise SettingsError("bad-pipeline", f"{file} is no TOML: {error}", "mend the file") from error
+            table = tomltext.load(file.read_bytes())
+        except ValueError as error:
+            raise SettingsError(
+                "bad-pipeline", f"{file} is no TOML: {cut(shown(str(error)))}", "mend the file"
+            ) from error
         except OSError as error:
             raise SettingsError("bad-pipeline", f"{file} cannot be read: {error.strerror}") from error
         unknown = sorted(table.keys() - {"title", "stages"})
         if unknown or not isinstance(table.get("title", ""), str):
-            found = f"unknown key {unknown[0]}" if unknown else "title is text"
+            found = f"unknown key {cut(shown(unknown[0]))}" if unknown else "title is text"
             raise SettingsError("bad-pipeline", f"{file}: {found}", "a pipeline has title and [[stages]]")
         stages, problems = read_stages(table.get("stages"))
         if problems:

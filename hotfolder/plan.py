@@ -6,7 +6,6 @@ kept as lists, so that the plan of ten thousand items stays small; `Plan.item` s
 
 import hashlib
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -355,7 +354,7 @@ class Plan(_Table):
         Raises:
             ValueError: it is broken.
         """
-        return cls(**tomllib.loads(data.decode()))
+        return cls(**tomltext.load(data))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

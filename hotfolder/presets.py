@@ -5,7 +5,6 @@ The shipped ones travel with the package; a workspace's own are laid over them b
 
 import difflib
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +13,15 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from hotfolder import tomltext
 from hotfolder.errors import SettingsError
+from hotfolder.names import cut, short, shown
 
 #: `extends` deeper than this is a mistake.
 _MAX_EXTENDS: Final = 8
+#: Of what is wrong with a preset, as much is told.
+_MAX_PROBLEMS: Final = 10
+_MAX_SERVICE: Final = 200
 
 #: What a model that makes pictures does.
 Kind = Literal["text2img", "kontext", "fill", "control", "redux"]
@@ -135,15 +139,17 @@ class Presets:
             near = difflib.get_close_matches(name, self._files(), n=1)
             did = f"did you mean {near[0]!r}? " if near else ""
             raise SettingsError(
-                "unknown-preset", f"there is no preset {name!r}", f"{did}There are: {', '.join(self.names())}"
+                "unknown-preset",
+                f"there is no preset {cut(shown(name))!r}",
+                f"{did}There are: {', '.join(self.names())}",
             )
         layers = list(self._layers(first))
         service = layers[0][1].get("service")
         if service is not None:
             raise SettingsError(
                 "service-only",
-                f"preset {name!r}: {service}",
-                f"the nearest preset is {layers[0][1].get('nearest', 'flux-dev')!r}",
+                f"preset {name!r}: {shown(str(service))[:_MAX_SERVICE]}",
+                f"the nearest preset is {short(layers[0][1].get('nearest', 'flux-dev'))}",
             )
         merged: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -172,7 +178,7 @@ class Presets:
             if beneath is None or not beneath.is_file() or beneath == file:
                 raise SettingsError(
                     "bad-preset",
-                    f"{file}: extends = {below!r}, which does not exist",
+                    f"{file}: extends = {short(below)}, which does not exist",
                     f"there are: {', '.join(sorted(self._files()))}",
                 )
             file = beneath
@@ -205,9 +211,9 @@ def files_in(folder: Path) -> dict[str, Path]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError("bad-preset", f"{file} is no TOML: {error}", "mend the file") from error
+        return tomltext.load(file.read_bytes())
+    except ValueError as error:
+        raise SettingsError("bad-preset", f"{file} is no TOML: {cut(shown(str(error)))}", "mend the file") from error
     except OSError as error:
         raise SettingsError("bad-preset", f"{file} cannot be read: {error.strerror}", "") from error
 
@@ -237,14 +243,14 @@ def _explain(error: ValidationError | TypeError, file: Path, origins: Mapping[st
     if isinstance(error, TypeError):
         return SettingsError("bad-preset", f"{file}: {error}", "name and origins are not keys of a preset")
     lines = []
-    for item in error.errors():
+    for item in error.errors()[:_MAX_PROBLEMS]:
         key = ".".join(str(part) for part in item["loc"])
-        where = origins.get(key, str(file))
+        where, named = origins.get(key, str(file)), cut(shown(key))
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, _keys(), n=1)
-            lines.append(f"{where}: unknown key {key}" + (f", did you mean {near[0]}?" if near else ""))
+            lines.append(f"{where}: unknown key {named}" + (f", did you mean {near[0]}?" if near else ""))
         elif item["type"] == "missing":
-            lines.append(f"{where}: {key} is missing")
+            lines.append(f"{where}: {named} is missing")
         else:
-            lines.append(f"{where}: {key} = {item['input']!r}: {item['msg']}")
+            lines.append(f"{where}: {named} = {short(item['input'])}: {item['msg']}")
     return SettingsError("bad-preset", "; ".join(lines), "docs/presets.md lists every key")

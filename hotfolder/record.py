@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
@@ -264,10 +263,7 @@ def load(data: bytes) -> Record:
         JobError: `newer-schema`: a newer version of this program wrote it.
         ValueError: it is broken.
     """
-    try:
-        table = tomllib.loads(data.decode())
-    except RecursionError as error:
-        raise ValueError("nested too deeply for a sidecar") from error
+    table = tomltext.load(data)
     schema = table.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise JobError(

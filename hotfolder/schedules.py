@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -133,7 +132,7 @@ class Note:
             Rejected: a newer version wrote it.
         """
         try:
-            table = tomllib.loads(_read_text(path))
+            table = tomltext.load(_read(path))
         except (OSError, ValueError):
             return None
         schema = table.pop("schema", None)
@@ -144,7 +143,7 @@ class Note:
             )
         try:
             return cls(**_typed(table)) if schema == SCHEMA else None
-        except (TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return None
 
 
@@ -242,18 +241,18 @@ def _timing(schedule: kindkeys.Schedule) -> Timing:
     return Timing(when=Once(moment=moment), catch_up=schedule.catch_up)
 
 
-def _read_text(path: Path) -> str:
+def _read(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError("not a regular file")
-        return file.read(tomltext.MAX_JOB_BYTES).decode()
+        return file.read(tomltext.MAX_JOB_BYTES)
 
 
 def _typed(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a status file says as a Note holds it; a key that has another type is an error."""
     typed: dict[str, Any] = dict(table)
-    typed["state"] = State(typed["state"]) if "state" in typed else None
+    typed["state"] = State(typed["state"])
     for key in ("since", "next_run", "last_run", "skipped", "firing"):
         if key in typed:
             typed[key] = Moment.of(typed[key])
@@ -265,7 +264,9 @@ def _typed(table: Mapping[str, Any]) -> dict[str, Any]:
     if any(path.is_absolute() or ".." in path.parts for path in paths):
         raise ValueError("not below the inbox")
     wrong = [key for key in ("schedule", "when", "last_take") if not isinstance(typed.get(key, ""), str)]
-    if wrong:
+    told = vars(typed["error"]) if "error" in typed else {}
+    wrong += [key for key, value in told.items() if not isinstance(value, str | int | None)]
+    if wrong or "/" in typed["schedule"]:
         raise TypeError(wrong)
     return typed
 

@@ -14,9 +14,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hotfolder import tomltext
 from hotfolder.errors import SettingsError
+from hotfolder.names import cut, short, shown
 from hotfolder.workspace import FILE_NAME
 
+#: Of what is wrong, as much is told.
+_MAX_PROBLEMS: Final = 10
 ENV_PREFIX: Final = "HOTFOLDER_"
 #: Environment names of ours that are no settings.
 _OTHER_ENV: Final = frozenset({"HOTFOLDER_WORKSPACE"})
@@ -102,6 +106,17 @@ class Settings(_Table):
             raise ValueError("accepted are auto, cpu, cuda and cuda:N")
         return value
 
+    @field_validator("models_dir")
+    @classmethod
+    def _nameable(cls, value: Path) -> Path:
+        try:
+            home = value.expanduser()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError("there is no home folder of this name") from error
+        if "\0" in str(home):
+            raise ValueError("a path holds no NUL")
+        return value
+
     @property
     def inbox_dir(self) -> Path:
         """Where jobs are dropped."""
@@ -183,9 +198,9 @@ def _read_table(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError("bad-settings", f"{file} cannot be read: {error.strerror}") from error
     try:
-        return tomllib.loads(text.decode("utf-8-sig").replace("\r\n", "\n"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError("bad-settings", f"{file} is no TOML: {error}") from error
+        return tomltext.load(text)
+    except ValueError as error:
+        raise SettingsError("bad-settings", f"{file} is no TOML: {cut(shown(str(error)))}") from error
 
 
 def _lay_environment(table: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
@@ -203,7 +218,7 @@ def _lay_environment(table: dict[str, Any], environ: Mapping[str, str]) -> dict[
         for part in tables:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
-                found = f"{FILE_NAME}: {part} = {target!r}: a table is accepted"
+                found = f"{FILE_NAME}: {part} = {short(target)}: a table is accepted"
                 raise SettingsError("bad-settings", found, f"write [{part}] above its keys")
         target[last] = _parse_value(value)
         origins[".".join(names[name])] = name
@@ -223,20 +238,20 @@ def _parse_value(text: str) -> object:
     """A variable's value is read as TOML where it is TOML (true, 3, ["/a"]), else taken as a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _explain(error: ValidationError, file: Path, origins: Mapping[str, str]) -> SettingsError:
     lines = []
-    for item in error.errors():
+    for item in error.errors()[:_MAX_PROBLEMS]:
         key = ".".join(str(part) for part in item["loc"])
         where = f"environment {origins[key]}" if key in origins else str(file)
         if item["type"] == "extra_forbidden":
             known = [".".join(path) for path in _keys() if path != ("workspace",)]
             near = difflib.get_close_matches(key, known, n=1)
-            lines.append(f"{where}: unknown key {key}" + (f", did you mean {near[0]}?" if near else ""))
+            lines.append(f"{where}: unknown key {cut(shown(key))}" + (f", did you mean {near[0]}?" if near else ""))
         else:
             text = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where}: {key} = {item['input']!r}: {text[0].lower()}{text[1:]}")
+            lines.append(f"{where}: {cut(shown(key))} = {short(item['input'])}: {text[0].lower()}{text[1:]}")
     return SettingsError("bad-settings", "; ".join(lines), "docs/operations.md lists every key")

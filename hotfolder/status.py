@@ -1,6 +1,5 @@
 """What status files say: a job's own, and the daemon at a glance. Views, made again from journals at any time."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,14 +79,14 @@ def job_status(
     if plan is not None:
         shown["stages"] = _stages(plan, ledger)
     if ledger.problems:
-        shown["problems"] = [{key: _plain(value) for key, value in problem.items()} for problem in ledger.problems]
+        shown["problems"] = [dict(problem) for problem in ledger.problems]
     if ledger.notices:
-        shown["notices"] = [{"text": _plain(text)} for text in dict.fromkeys(ledger.notices)]
+        shown["notices"] = [{"text": text} for text in dict.fromkeys(ledger.notices)]
     if ledger.ended:
         shown |= _results(ledger)
     elif ledger.state is State.REVIEW and plan is not None and table is not None:
         shown |= _to_pick(ledger, plan, table)
-    return tomltext.dump(shown)
+    return tomltext.dump({key: _plain(value) for key, value in shown.items()})
 
 
 def write(folder: Path, data: bytes, *, sync: bool) -> None:
@@ -100,7 +99,7 @@ def write(folder: Path, data: bytes, *, sync: bool) -> None:
 def read_state(folder: Path) -> State | None:
     """Return the state that the status file of a job's folder tells; None where it cannot be read."""
     try:
-        return State(tomllib.loads((folder / FILE_NAME).read_text(encoding="utf-8"))["state"])
+        return State(tomltext.load((folder / FILE_NAME).read_bytes())["state"])
     except (OSError, ValueError, KeyError):
         return None
 
@@ -119,12 +118,20 @@ def _origin(ledger: Ledger) -> dict[str, Any]:
 
 
 def _error(failure: Failure) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in vars(failure).items() if value not in (None, "")}
+    return {key: value for key, value in vars(failure).items() if value not in (None, "")}
 
 
 def _plain(value: object) -> object:
     """Escape the bytes of a name that are no UTF-8: TOML has no way to write them, and a status must be readable."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case list():
+            return [_plain(inner) for inner in value]
+        case _:
+            return value
 
 
 def _left_out(ledger: Ledger, plan: Plan | None) -> int:

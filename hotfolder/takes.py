@@ -7,7 +7,6 @@ is then a view of them, for whoever reads the folder.
 import re
 import stat
 import threading
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -74,7 +73,7 @@ class Active(_Table):
         Raises:
             ValueError: it is broken.
         """
-        table = tomllib.loads(data.decode())
+        table = tomltext.load(data)
         # TOML has no tuples, and nothing else in it is to be taken for what it is not.
         files = table.get("files", [])
         return cls(**{**table, "files": tuple(files) if isinstance(files, list) else files})
@@ -289,7 +288,7 @@ class Takes:
         except OSError as error:
             raise _broken(path, str(error.strerror)) from error
         with suppress(ValueError, AttributeError):
-            schema = tomllib.loads(data.decode()).get("schema")
+            schema = tomltext.load(data).get("schema")
             if isinstance(schema, int) and schema > SCHEMA:
                 found = f"outputs/{names.shown(path.name)} has schema {schema}; this hotfolder reads up to {SCHEMA}"
                 raise JobError("newer-schema", found)

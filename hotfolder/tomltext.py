@@ -97,6 +97,18 @@ def parse(data: bytes) -> Document:
     return document
 
 
+def load(data: bytes) -> dict[str, Any]:
+    """Read TOML of the house, which this program or its operator wrote, without the limits for strangers.
+
+    Raises:
+        ValueError: no UTF-8, no TOML, or nested more deeply than anything that was written here.
+    """
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def decode(data: bytes) -> str:
     """Decode UTF-8, with or without a byte order mark; our own `#! ` lines are blanked, so that line numbers hold.
 
@@ -205,7 +217,7 @@ def _look(text: str) -> dict[Path, int]:  # noqa: PLR0915 - one pass over the to
     #: How often the header of a list of tables came.
     rows: Counter[Path] = Counter()
     doubled = False
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(f"{text}\n"):  # what the last line says counts too
         kind, found = token.lastgroup, token.group()
         if kind == "open":
             break  # never closed: the parser says so, with the place
@@ -216,7 +228,7 @@ def _look(text: str) -> dict[Path, int]:  # noqa: PLR0915 - one pass over the to
         if kind == "newline":
             if in_header:
                 table = tuple(key)
-                lines.setdefault(table, number)
+                _note(lines, table, number)
                 if doubled:
                     rows[table] += 1
                     table = (*table, str(rows[table] - 1))
@@ -252,7 +264,7 @@ def _look(text: str) -> dict[Path, int]:  # noqa: PLR0915 - one pass over the to
                 key.append(_bare(found))
             depth = 0
         elif not in_value and found == "=":
-            lines.setdefault((*table, *key), number)
+            _note(lines, (*table, *key), number)
             in_value = True
         elif not in_value and kind in {"word", "string"}:
             key.append(_bare(found))
@@ -266,6 +278,14 @@ def _look(text: str) -> dict[Path, int]:  # noqa: PLR0915 - one pass over the to
             depth = max(0, depth - 1)
         at_start = False
     return lines
+
+
+def _note(lines: dict[Path, int], path: Path, number: int) -> None:
+    """Note where a key stands, and the tables above it where they are said nowhere else."""
+    for end in range(len(path), 0, -1):
+        if path[:end] in lines:
+            break
+        lines[path[:end]] = number
 
 
 def _bare(found: str) -> str:

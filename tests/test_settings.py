@@ -32,6 +32,12 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     ("text", "environment", "told"),
     [
         ("device = ", {}, "hotfolder.toml is no TOML"),
+        (f"a = {'[' * 5000}", {}, "hotfolder.toml is no TOML"),
+        (f"threads = {'9' * 5000}", {}, "hotfolder.toml is no TOML"),
+        ('"\\u001b[31m" = 1', {}, "unknown key \\x1b[31m"),
+        (f"device = '{'x' * 5000}'", {}, "device = 'xxx"),
+        ('models_dir = "~nobody-of-this-name/models"', {}, "models_dir"),
+        ('models_dir = "a\\u0000b"', {}, "models_dir"),
         ("devise = 'cpu'", {}, "hotfolder.toml: unknown key devise, did you mean device?"),
         ("settle_s = 1", {}, "unknown key settle_s, did you mean inbox.settle_s?"),
         ("device = 'mps'", {}, "device = 'mps': accepted are auto, cpu, cuda and cuda:N"),
@@ -50,6 +56,8 @@ def test_what_is_wrong_is_named_where_it_stands(
         read(tmp_path, text, **environment)
     assert caught.value.code == "bad-settings"
     assert told in caught.value.message
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 500
 
 
 #: Watches every import, from before anything of ours; then makes a picture, and looks where models are kept.

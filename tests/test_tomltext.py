@@ -211,6 +211,9 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing() -> None:
         ("a = 1979-05-27 07:32:00\nb = 1.5\nc = 2\n", ["c"], 3),
         ("a = 1\n", ["b"], None),
         ("[t]\na = 1\n", ["t", "b", "c"], 1),
+        ("a = 1\nb.c.d = 2\n", ["b"], 2),
+        ("a = 1\n[b.c]\nd = 2\n", ["b"], 2),
+        ("a = 1\n[b]", ["b"], 2),
     ],
 )
 def test_a_key_is_found_at_its_line(text: str, path: list[str | int], line: int | None) -> None:
@@ -278,6 +281,17 @@ def test_what_is_dumped_reads_back_the_same(table: dict[str, Any]) -> None:
     data = tomltext.dump(table)
     assert tomllib.loads(data.decode()) == table
     assert not any(line.startswith(tomltext.NOTE) for line in data.decode().split("\n"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"a = " + b"[" * 5000, b"a = " + b"{a = " * 5000, b"a = " + b"9" * 5000, b"a = '\xff'", b"a = "],
+    ids=lambda data: repr(data[:8]),
+)
+def test_what_the_house_wrote_is_read_or_is_a_value_error_whatever_became_of_it(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        tomltext.load(data)
+    assert tomltext.load(b"\xef\xbb\xbfa = 1\r\n") == {"a": 1}
 
 
 def test_rows_are_dumped_one_below_the_other_for_tools_that_go_by_lines() -> None:

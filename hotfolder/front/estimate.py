@@ -1,12 +1,12 @@
 """How much a job is: its items, candidates and pictures, about how long it takes, and about how many bytes it makes."""
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hotfolder import tomltext
 from hotfolder.front.jobs import ENDS
 from hotfolder.names import split_take
 from hotfolder.plan import Item, Plan
@@ -182,6 +182,6 @@ def _ended(outputs: Path) -> Iterator[_Ended]:
             changed.append((path.stat().st_mtime, path))
     for _, path in sorted(changed, reverse=True)[:_LOOKED_AT]:
         with suppress(OSError, ValueError):
-            table = tomllib.loads((path / "status.toml").read_text(encoding="utf-8"))
+            table = tomltext.load((path / "status.toml").read_bytes())
             if table.get("state") in ENDS:
                 yield path, table

@@ -4,13 +4,13 @@ import datetime as dt
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hotfolder import tomltext
 from hotfolder.errors import JobError
 from hotfolder.names import JobName, meaning, safe_name, shown, split_take
 from hotfolder.workspace import Workspace
@@ -91,8 +91,8 @@ def view(workspace: Workspace, job: str) -> View | None:
     """Read where a job is; None where it has no status file that can be read."""
     folder = workspace.outputs / job
     try:
-        return View(folder=folder, table=tomllib.loads((folder / "status.toml").read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return View(folder=folder, table=tomltext.load((folder / "status.toml").read_bytes()))
+    except (OSError, ValueError):
         return None
 
 
@@ -101,8 +101,8 @@ def plan(folder: Path) -> Mapping[str, Any] | None:
     numbers = [(int(found.group(1) or 1), name) for name in _entries(folder) if (found := _PLAN.fullmatch(name))]
     for _, name in sorted(numbers, reverse=True):
         try:
-            return tomllib.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            return tomltext.load((folder / name).read_bytes())
+        except (OSError, ValueError):
             continue
     return None
 
@@ -134,8 +134,8 @@ def last(workspace: Workspace) -> View:
 def daemon(workspace: Workspace) -> Mapping[str, Any]:
     """Read outputs/status.toml; empty where there is none. Only the lock tells whether somebody still keeps it."""
     try:
-        return tomllib.loads((workspace.outputs / "status.toml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return tomltext.load((workspace.outputs / "status.toml").read_bytes())
+    except (OSError, ValueError):
         return {}
 
 
