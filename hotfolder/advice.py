@@ -15,6 +15,8 @@ from hotfolder.stagekeys import STAGE_KEYS
 from hotfolder.tomltext import Document
 
 _MAX_PROBLEMS: Final = 100
+#: Wrong keys of one text for which it is said what was probably meant.
+MAX_LOOKED_AT: Final = 200
 ALL_KEYS: Final = {key: field for keys in KIND_KEYS.values() for key, field in keys.model_fields.items()}
 #: Keys that people try because they know them from elsewhere, and what they should do.
 _ELSEWHERE: Final = {
@@ -78,10 +80,14 @@ def unknown_key(key: str, line: int | None) -> Problem:
     return Problem(code="unknown-key", message=f"unknown key {cut(shown(key))}", hint=did_you_mean(key), line=line)
 
 
-def first(problems: list[Problem]) -> list[Problem]:
-    """Sort by line, and cut what nobody would read: the problems are written in several places."""
+def first(problems: list[Problem], more: int = 0) -> list[Problem]:
+    """Sort by line, and cut what nobody would read: the problems are written in several places.
+
+    Args:
+        more: how many were not even looked at.
+    """
     ordered = sorted(problems, key=lambda problem: problem.line or 0)
-    more = len(ordered) - _MAX_PROBLEMS
+    more += len(ordered) - _MAX_PROBLEMS
     if more > 0:
         ordered[_MAX_PROBLEMS:] = [Problem(code=ordered[-1].code, message=f"and {more} problems more")]
     return ordered

@@ -5,13 +5,15 @@ import fnmatch
 import io
 import math
 import os
-import tomllib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from hotfolder.errors import Problem
+from hotfolder import tomltext
+from hotfolder.errors import Problem, Rejected
 from hotfolder.kindkeys import KIND_KEYS, PICTURE_KEYS
 from hotfolder.names import shown
 
@@ -21,6 +23,8 @@ NO_AXES: Final = frozenset(
 )
 #: Keys whose cells in a list are text, whatever they look like.
 _TEXT_KEYS: Final = frozenset({"prompt", "negative_prompt", "preset", "aspect", *PICTURE_KEYS})
+#: What most cells are, as TOML writes it.
+_WHOLE_NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
 _GLOB_MARKS: Final = frozenset("*?[")
 _MAX_CELL: Final = 20_000
 _MAX_PROBLEMS: Final = 100
@@ -50,6 +54,8 @@ class Found:
 
     #: The list of items, as it was copied.
     items: bytes | None = None
+    #: One with more items than this is refused before they are looked at.
+    most: int = 1_000_000
     #: Glob -> the names that matched.
     matches: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -67,6 +73,8 @@ def read_matrix(table: object, found: Found) -> tuple[list[AxisSaid], list[tuple
     """
     if not isinstance(table, dict):
         return [], [("", "matrix: a table is accepted: a line [matrix], and its keys below", "")]
+    if sum(1 for _ in _flat(table)) > _MAX_COLUMNS:
+        return [], [("", f"matrix: more than {_MAX_COLUMNS} keys", "")]
     axes, problems = [], []
     for key, said in _flat(table):
         values = said
@@ -103,8 +111,9 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def read_items(data: bytes, name: str) -> tuple[AxisSaid | None, list[Problem]]:
+def read_items(found: Found, name: str) -> tuple[AxisSaid | None, list[Problem]]:
     """Read a list of items: a table (`.csv`) whose columns are keys, or a text file with a prompt on each line."""
+    data = found.items or b""
     shown_name = shown(name)
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
@@ -112,31 +121,47 @@ def read_items(data: bytes, name: str) -> tuple[AxisSaid | None, list[Problem]]:
         line = data.count(b"\n", 0, error.start) + 1
         return None, [_problem("bad-encoding", f"{shown_name}, line {line}: no UTF-8", "save it as UTF-8")]
     if not name.lower().endswith(".csv"):
-        prompts = {
-            number: line.strip()
-            for number, line in enumerate(text.split("\n"), 1)
-            if line.strip() and not line.startswith("#")
-        }
+        lines = enumerate(_lines(text), 1)
+        said = ((number, line.strip()) for number, line in lines if line.strip() and not line.startswith("#"))
+        prompts = dict(islice(said, found.most + 1))
+        if len(prompts) > found.most:
+            return None, [_too_many(shown_name, found.most)]
         if not prompts:
             return None, [_problem("bad-value", f"{shown_name} has no prompt in it", "a line each")]
         values = tuple([prompt] for prompt in prompts.values())
         return AxisSaid(key="items", columns=("prompt",), values=values, lines=tuple(prompts)), []
-    return _read_csv(text, shown_name)
+    return _read_csv(text, shown_name, found.most)
 
 
-def _read_csv(text: str, name: str) -> tuple[AxisSaid | None, list[Problem]]:
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text one by one: there may be millions."""
+    begins = 0
+    while (ends := text.find("\n", begins)) >= 0:
+        yield text[begins:ends]
+        begins = ends + 1
+    yield text[begins:]
+
+
+def _too_many(name: str, most: int) -> Problem:
+    hint = "split it, or raise max_candidates in [batch] of hotfolder.toml"
+    return _problem("bad-value", f"{name} has more than {most} items, the most candidates that are accepted", hint)
+
+
+def _read_csv(text: str, name: str, most: int) -> tuple[AxisSaid | None, list[Problem]]:
     # What csv.Sniffer does takes time that grows with the square of a line.
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
         #: Of each line that is not empty: where it ends in the file, and its cells.
-        lines = [(reader.line_num, row) for row in reader if any(row)]
+        lines = list(islice(((reader.line_num, row) for row in reader if any(row)), most + 2))
     except csv.Error as error:
         return None, [_problem("bad-syntax", f"{name}: {error}", "quotes inside a cell are doubled")]
     if len(lines) < 2:  # noqa: PLR2004 - the head and one item
         return None, [
             _problem("bad-value", f"{name} has no items", "the first line names the keys, then one item a line")
         ]
+    if len(lines) > most + 1:
+        return None, [_too_many(name, most)]
     columns = tuple(cell.strip() for cell in lines[0][1])
     if len(columns) > _MAX_COLUMNS:
         return None, [_problem("bad-value", f"{name}: {len(columns)} columns; at most {_MAX_COLUMNS} are accepted")]
@@ -167,9 +192,11 @@ def _cell(column: str, text: str) -> object:
         return []
     if column in _TEXT_KEYS or column.endswith((".prompt", ".negative_prompt", ".text", ".label")):
         return text
+    if _WHOLE_NUMBER.fullmatch(text):
+        return int(text)
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return tomltext.parse(f"value = {text}".encode()).table["value"]
+    except Rejected:
         return text
 
 

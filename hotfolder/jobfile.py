@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ValidationError
 
 from hotfolder import advice, batch, pipelines
+from hotfolder.advice import MAX_LOOKED_AT
 from hotfolder.batch import AxisSaid, Found
 from hotfolder.errors import HotfolderError, Problem, Rejected, SettingsError
 from hotfolder.kindkeys import KIND_KEYS, PICTURE_KEYS, CommonKeys, PictureWork
@@ -118,7 +119,7 @@ def read(
     reader = _Reader(document, presets, default_preset, lane, found)
     job = reader.read()
     if reader.problems or job is None:
-        raise Rejected(advice.first(reader.problems))
+        raise Rejected(advice.first(reader.problems, reader.unlooked))
     return job
 
 
@@ -133,6 +134,8 @@ class _Reader:
         self._table = dict(document.table)
         self._own = {key: value for key, value in self._table.items() if key not in {"stages", "stage", "matrix"}}
         self.problems: list[Problem] = []
+        #: How many more there are: to say what was meant takes time.
+        self.unlooked = 0
         self._known: dict[str, Preset | None] = {}
 
     def read(self) -> JobFile | None:
@@ -217,6 +220,9 @@ class _Reader:
             laid.append(
                 SaidStage(stage="export", id="export" if all(one.id != "export" for one in laid) else "export-2")
             )
+        if len(laid) > pipelines.MAX_STAGES:
+            text = f"{len(laid)} stages, with the export at the end; at most {pipelines.MAX_STAGES} are accepted"
+            self._problem(["stages"], "bad-pipeline", text, "")
         return name, laid
 
     def _lay_over(self, stages: list[SaidStage], pipeline: str | None) -> list[SaidStage]:
@@ -225,7 +231,7 @@ class _Reader:
             hint = "such as [stage.crop], and its keys below"
             self._problem(["stage"], "bad-value", "stage: a table for each stage is accepted", hint)
             return stages
-        for id_ in tables.keys() - {stage.id for stage in stages} if stages else ():
+        for id_ in sorted(tables.keys() - {stage.id for stage in stages})[:MAX_LOOKED_AT] if stages else ():
             of = f"pipeline {pipeline!r}" if pipeline else "this job"
             near = difflib.get_close_matches(id_, [stage.id for stage in stages], n=1)
             hint = f"did you mean {near[0]}? " if near else ""
@@ -273,7 +279,9 @@ class _Reader:
                 keys: StageKeys | None = cls(**{**stage.keys, **filled})
             except ValidationError as error:
                 keys = None
-                self.problems += [self._stage_problem(stage, cls, item) for item in error.errors()]
+                found = error.errors()
+                self.unlooked = max(self.unlooked, len(found) - MAX_LOOKED_AT)
+                self.problems += [self._stage_problem(stage, cls, item) for item in found[:MAX_LOOKED_AT]]
             keyed.append((stage, keys))
         return keyed
 
@@ -317,7 +325,7 @@ class _Reader:
             for key, message, hint in problems:
                 self._problem(["matrix", *key.split(".")], "bad-value", message, hint)
         if self._found.items is not None:
-            axis, wrong = batch.read_items(self._found.items, str(self._table.get("items")))
+            axis, wrong = batch.read_items(self._found, str(self._table.get("items")))
             line = self._document.line_of(["items"])
             self.problems += [Problem(code=one.code, message=one.message, hint=one.hint, line=line) for one in wrong]
             axes += [axis] if axis is not None else []
@@ -482,6 +490,8 @@ class _Reader:
             preset = self._named(name, line, where)
             if preset is not None:
                 found.append(preset)
+            if sum(one is None for one in self._known.values()) >= _MAX_WRONG_VALUES:
+                break
         return found
 
     def _named(self, name: object, line: int | None, where: str) -> Preset | None:
@@ -544,7 +554,9 @@ class _Reader:
                 parsed = cls(**values)
                 first = first or parsed
             except ValidationError as error:
-                for item in error.errors():
+                found = error.errors()
+                self.unlooked = max(self.unlooked, len(found) - MAX_LOOKED_AT)
+                for item in found[:MAX_LOOKED_AT]:
                     if unknown_preset and advice.is_of_some_kind(item):
                         continue
                     problem = advice.problem_of(item, self._document, preset, self._lane.keys, self._lane.file, cls=cls)

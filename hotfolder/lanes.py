@@ -83,11 +83,8 @@ def read_text(document: Document, file: str) -> LaneDefaults:
             problems.append(
                 Problem(code="bad-value", message=f"{flag} is true or false", line=document.line_of([flag]))
             )
-    problems += [
-        advice.unknown_key(key, document.line_of([key]))
-        for key in table
-        if key not in advice.ALL_KEYS or key == "schedule"
-    ]
+    unknown = [key for key in table if key not in advice.ALL_KEYS or key == "schedule"]
+    problems += [advice.unknown_key(key, document.line_of([key])) for key in unknown[: advice.MAX_LOOKED_AT]]
     if problems:
-        raise Rejected(advice.first(problems))
+        raise Rejected(advice.first(problems, max(0, len(unknown) - advice.MAX_LOOKED_AT)))
     return LaneDefaults(keys=table, file=file, **flags)

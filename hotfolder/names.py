@@ -183,7 +183,8 @@ def cut(text: str) -> str:
 
 def short(value: object) -> str:
     """Return a wrong value as a message quotes it."""
-    return cut(shown(repr(value)))
+    begins = value[: MAX_SHOWN + 1] if isinstance(value, str) else value
+    return cut(shown(repr(begins)[: MAX_SHOWN + 1]))
 
 
 def _control(control: Control, stem: str) -> ControlName:

@@ -19,7 +19,7 @@ from hotfolder.stagekeys import STAGE_KEYS, Generate, Generating, StageKeys, Thi
 #: What a job runs that names no pipeline.
 DEFAULT: Final = "generate"
 FOLDER: Final = "pipelines"
-_MAX_STAGES: Final = 64
+MAX_STAGES: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ def read_stages(found: Any) -> tuple[tuple[SaidStage, ...], list[StageProblem]]:
         return (), [
             (("stages",), "a list of tables is accepted, one for each stage", '[[stages]], then stage = "crop"')
         ]
-    if len(found) > _MAX_STAGES:
-        return (), [(("stages",), f"{len(found)} stages; at most {_MAX_STAGES} are accepted", "")]
+    if len(found) > MAX_STAGES:
+        return (), [(("stages",), f"{len(found)} stages; at most {MAX_STAGES} are accepted", "")]
     stages: list[SaidStage] = []
     problems: list[StageProblem] = []
     for index, table in enumerate(found):

@@ -280,7 +280,7 @@ class Preparer:
             self._shop.spool.waiting(pending.job, [names.shown(name) for name in missing])
             self._give_up_late(pending, [names.shown(name) for name in missing])
             return False
-        pending.found = Found(items=data, matches=matches)
+        pending.found = Found(items=data, most=self._settings.batch.max_candidates, matches=matches)
         pending.text = None
         return True
 

@@ -96,7 +96,8 @@ def _lane(desk: Desk, data: bytes) -> None:
 def _table(desk: Desk, data: bytes) -> None:
     """A list of items as a table."""
     desk.lay("jobs_inbox/list.csv", data)
-    _job(desk, b'items = "list.csv"\nprompt = "a mug"\n[[stages]]\nstage = "generate"\n[[stages]]\nstage = "crop"\n')
+    stages = b'[[stages]]\nstage = "generate"\n[[stages]]\nstage = "crop"\naspect = "4:3"\n'
+    _job(desk, b'items = "list.csv"\nprompt = "a mug"\n' + stages)
 
 
 def _lines(desk: Desk, data: bytes) -> None:

@@ -81,7 +81,7 @@ def _plans() -> tuple[bytes, ...]:
         stages=(
             PlannedStage(stage="generate", id="generate", keys={"count": 2}),
             PlannedStage(stage="select", id="select", keys={"keep": 1}),
-            PlannedStage(stage="crop", id="crop", keys={"padding": 3}),
+            PlannedStage(stage="crop", id="crop", keys={"aspect": "4:3", "padding": 3}),
             PlannedStage(stage="export", id="export"),
         ),
     )

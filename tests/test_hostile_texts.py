@@ -23,7 +23,7 @@ from hotfolder.errors import CODES, Problem
 MAX_CPU_S = 1.0
 MAX_MB = 100.0
 #: Characters of a message: more is nobody's to read.
-MAX_MESSAGE = 1000
+MAX_MESSAGE = 2000
 TEXTS = [name for name in READERS if name != "picture"]
 
 settings.register_profile("hostile", max_examples=20_000, deadline=None)
@@ -104,3 +104,53 @@ def test_what_no_reader_takes_harms_none(name: str, data: bytes, desk: Desk) -> 
     seed = SEEDS[name][0]
     check(name, desk, seed + b"\n" + data)
     check(name, desk, data + b"\n" + seed)
+
+
+def filled(head: str, unit: str, tail: str = "\n", size: int = 60_000) -> bytes:
+    """A text of so many bytes, most of it one thing over and over; `{}` counts."""
+    count = (size - len(head) - len(tail)) // (len(unit) + 2)
+    return (head + "".join(unit.replace("{}", str(number)) for number in range(count)) + tail).encode()
+
+
+JOB = 'prompt = "a mug"\n'
+#: What would take long, or much memory, where somebody counts on it.
+COSTLY = {
+    "presets that are unknown": ("job", filled(f"{JOB}[matrix]\npreset = [", '"p{}",', "]\n")),
+    "presets of a stage": ("job", filled(f"{JOB}[matrix]\nstage.generate.preset = [", '"p{}",', "]\n")),
+    "keys that are nearly known": ("job", filled(JOB, "promp{} = 1\n")),
+    "keys with escapes": ("job", filled(JOB, '"\\u00e9{}" = 1\n')),
+    "keys of a stage": ("job", filled(f"{JOB}[stage.generate]\n", "step{} = 1\n")),
+    "stages that are unknown": ("job", filled(JOB, "[stage.generat{}]\n")),
+    "stages": ("job", filled(JOB, '[[stages]]\nstage = "crop"\n')),
+    "axes": ("job", filled(f"{JOB}[matrix]\n", "seed{} = [1]\n")),
+    "axes of a stage": ("job", filled(f"{JOB}[matrix]\n", "stage.generate.a{} = [1]\n")),
+    "values": ("job", filled(f"{JOB}[matrix]\nseed = [", "{},", "]\n")),
+    "values that are wrong": ("job", filled(f"{JOB}[matrix]\nsteps = [", '"{}",', "]\n")),
+    "pictures": ("job", filled(f"{JOB}[matrix]\nimage = [", '"{}",', "]\n")),
+    "a table of its own": ("job", filled(f"{JOB}[meta]\n", "k{} = 1\n")),
+    "lists in lists": ("job", filled(f"{JOB}meta.a = {'[' * 15}", "1,", f"{']' * 15}\n")),
+    "keys of a schedule": ("schedule", filled(f"{JOB}[schedule]\n", "cro{} = 1\n")),
+    "a day that seldom comes": ("schedule", f'{JOB}schedule.cron = "0 0 29 feb *"\n'.encode()),
+    "keys of a lane": ("lane", filled("", "promp{} = 1\n")),
+    "picks": ("resume", filled("picks = [", "{},", "]\n")),
+    "keys of a resume": ("resume", filled("", "pick{} = 1\n")),
+    "keys of a use": ("use", filled("", "take{} = 1\n")),
+    "prompts": ("lines", b"a\n" * 4_000_000),
+    "a prompt of 8 MB": ("lines", b"a" * 8_000_000),
+    "cells of dotted keys": ("table", b"seed,steps\n" + (b"{" + b"a." * 9000 + b"a=1},1\n") * 40),
+    "cells of lists": ("table", b"seed,steps\n" + (b'"' + b"[" * 9000 + b'",1\n') * 400),
+    "cells of digits": ("table", b"seed,steps\n" + (b"9" * 19_000 + b",1\n") * 400),
+    "items": ("table", b"seed,prompt\n" + b"1,a\n" * 1_000_000),
+    "columns": ("table", b"a," * 1_000_000 + b"\n1\n"),
+    "quotes": ("table", b'"' * 4_000_000),
+    "keys of the settings": ("settings", filled("", "thread{} = 1\n")),
+    "keys of a preset": ("preset", filled('kind = "text2img"\n', "titl{} = 1\n")),
+    "stages of a pipeline": ("pipeline", filled("", '[[stages]]\nstage = "crop"\n')),
+    "lines of a journal": ("journal", b'{"at":"2026-11-20T12:00:00.000Z","event":"notice","text":"x"}\n' * 1000),
+}
+
+
+@pytest.mark.parametrize("what", COSTLY)
+def test_what_is_made_to_be_costly_is_not(what: str, desk: Desk) -> None:
+    name, data = COSTLY[what]
+    check(name, desk, data)

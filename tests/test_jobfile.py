@@ -269,6 +269,13 @@ def test_thousands_of_problems_are_counted_and_not_listed() -> None:
     assert problems[-1].message == "and 4900 problems more"
 
 
+def test_the_export_that_is_added_counts_among_the_stages() -> None:
+    text = "".join(f'[[stages]]\nstage = "generate"\nid = "g{number}"\nadd = true\n' for number in range(64))
+    (problem,) = problems_of(f'prompt = "a mug"\n{text}')
+    assert (problem.code, problem.line) == ("bad-pipeline", 2)
+    assert "65 stages, with the export at the end; at most 64 are accepted" in problem.message
+
+
 def test_meta_is_free_and_bounded() -> None:
     job = read('prompt = "a mug"\n[meta]\norder = 7\nnested = { a = [1, { b = 2026-11-20 }] }\n')
     assert job.keys.meta["order"] == 7

@@ -198,7 +198,7 @@ def _look(settings: Settings, document: Document, lane: str, job: JobFile) -> Fo
     except JobError as error:
         line = document.line_of(["items" if job.items else "matrix"])
         raise Rejected([Problem(code=error.code, message=error.message, hint=error.hint, line=line)]) from error
-    return Found(items=items, matches=matches)
+    return Found(items=items, most=settings.batch.max_candidates, matches=matches)
 
 
 def lane_of(settings: Settings, file: Path) -> str:
