@@ -3,6 +3,8 @@
 import hashlib
 import os
 import stat
+import struct
+import zlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +24,18 @@ from hotfolder.settings import Settings
 #: What is read; vector and document formats are not pictures.
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _BLOCK: Final = 1 << 20
+#: The highest value of 8 bits.
+_TOP: Final = 255
 _MAX_SHOWN: Final = 200
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+#: Length and kind.
+_CHUNK: Final = ">I4s"
+_JPEG: Final = b"\xff\xd8"
+#: Begins a scan, and stands nowhere in what is compressed.
+_SCAN: Final = b"\xff\xda"
+#: Each goes over all pixels, and takes eleven bytes. libtiff has the same limit; ten are usual.
+_MAX_SCANS: Final = 100
+_SAVE_AGAIN: Final = "save it again, or copy it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +169,39 @@ def check(path: Path, name: str, max_megapixels: int) -> tuple[int, int]:
         if image.width * image.height > max_megapixels * 1_000_000:
             found = f"{image.width}x{image.height} pixels; at most {max_megapixels} million are accepted"
             raise _bad(name, found, "make it smaller, or raise max_megapixels of hotfolder.toml")
-        return _decode(image, name).size
+        _check_scans(path, name)
+        size = _decode(image, name).size
+    _check_chunks(path, name)
+    return size
+
+
+def _check_scans(path: Path, name: str) -> None:
+    """Refuse a JPEG that would be decoded without end."""
+    with path.open("rb") as file:
+        scans, last = 0, file.read(len(_JPEG))
+        if last != _JPEG:
+            return
+        while block := file.read(_BLOCK):
+            scans, last = scans + (last[-1:] + block).count(_SCAN), block
+    if scans > _MAX_SCANS:
+        raise _bad(name, f"{scans} scans of its pixels; at most {_MAX_SCANS} are accepted", _SAVE_AGAIN)
+
+
+def _check_chunks(path: Path, name: str) -> None:
+    """Check the checksums of a PNG: Pillow passes over those of the pixels."""
+    with path.open("rb") as file:
+        if file.read(len(_PNG)) != _PNG:
+            return
+        while len(head := file.read(struct.calcsize(_CHUNK))) == struct.calcsize(_CHUNK):
+            length, kind = struct.unpack(_CHUNK, head)
+            found = zlib.crc32(kind)
+            while length and (block := file.read(min(length, _BLOCK))):
+                found, length = zlib.crc32(block, found), length - len(block)
+            # A chunk that does not matter to the pixels begins with a small letter.
+            if file.read(4) != struct.pack(">I", found) and kind[:1].isupper():
+                raise _bad(name, f"the checksum of {names.shown(kind.decode('latin-1'))} is wrong", _SAVE_AGAIN)
+            if kind == b"IEND":
+                return
 
 
 def load(folder: Path, wanted: Mapping[str, Source], *, force: bool = False) -> dict[str, Image.Image]:
@@ -199,8 +244,12 @@ def upright(image: Image.Image, *, mask: bool = False) -> Image.Image:
     # Where the EXIF part alone is broken, the picture is shown as it stands.
     with suppress(Exception):
         image = ImageOps.exif_transpose(image)
+    key = image.info.get("transparency")
     if image.mode in {"I", "I;16", "I;16B", "F"}:
-        image = _in_8_bits(image)
+        image = _in_8_bits(image, key if isinstance(key, int) else None)
+    elif image.mode == "RGB" and isinstance(key, tuple) and max(key) > _TOP:
+        # Of 16 bits, as the colours were before they were cut to the upper eight.
+        image.info["transparency"] = tuple(value >> 8 for value in key)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "black" if mask else "white")
@@ -208,17 +257,25 @@ def upright(image: Image.Image, *, mask: bool = False) -> Image.Image:
     return image.convert("L" if mask else "RGB")
 
 
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Scale what has more; in place, since a large picture fills the memory quickly."""
+def _in_8_bits(image: Image.Image, key: int | None) -> Image.Image:
+    """Scale what has more; in place, since a large picture fills the memory quickly.
+
+    Args:
+        key: the value that is transparent, if one is.
+    """
     import numpy as np  # slow to load, and seldom needed
 
     top = 65535.0 if image.mode.startswith("I") else 1.0
     values = np.array(image, dtype=np.float32)
+    alpha = None if key is None else Image.fromarray(np.where(values == key, 0, _TOP).astype(np.uint8))
     np.nan_to_num(values, copy=False)
     np.clip(values, 0.0, top, out=values)
-    values *= 255.0 / top
+    values *= _TOP / top
     values += 0.5
-    return Image.fromarray(values.astype(np.uint8))
+    scaled = Image.fromarray(values.astype(np.uint8))
+    if alpha is not None:
+        scaled.putalpha(alpha)
+    return scaled
 
 
 def check_sizes(by_role: Mapping[str, Source]) -> None:
@@ -319,7 +376,7 @@ def _broken(name: str, error: Exception) -> Exception:
     if isinstance(error, OSError) and error.errno is not None:
         return error
     what = names.shown(str(error))[:_MAX_SHOWN] or type(error).__name__
-    return _bad(name, f"it cannot be decoded to the end: {what}", "save it again, or copy it again")
+    return _bad(name, f"it cannot be decoded to the end: {what}", _SAVE_AGAIN)
 
 
 def _changed(wish: Wish) -> JobError:

@@ -1,0 +1,35 @@
+"""Every PNG that the format allows comes as a viewer shows it, and every broken one is called so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from png_shapes import BROKEN, SHAPES, Png
+from test_sources import loaded, refused, settings_in
+
+from hotfolder.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_png_of_any_shape_comes_as_it_is_shown(settings: Settings, name: str) -> None:
+    png: Png = SHAPES[name]
+    image = loaded(settings, png.write())
+    assert image.size == (png.width, png.height)
+    wanted = [[png.shown(x, y) for x in range(png.width)] for y in range(png.height)]
+    difference = np.abs(np.asarray(image).astype(int) - np.array(wanted))
+    # Of 16 bits the upper eight are taken, of the colour and of its alpha.
+    assert difference.max() <= (2 if png.depth == 16 else 1), "but for rounding"
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_png_is_called_so(settings: Settings, name: str) -> None:
+    error = refused(settings, BROKEN[name])
+    assert error.code == "bad-picture"
+    assert error.message.startswith("a.png: ")
+    assert error.message.isprintable()
+    assert error.hint
