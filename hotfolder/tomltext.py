@@ -306,7 +306,7 @@ def _unwanted(value: object, path: Path) -> Iterator[tuple[Path, str]]:
                 yield from _unwanted(inner, path)
         case float() if not isfinite(value):
             yield path, f"{value} is no number that can be used"
-        case int() if abs(value) >= 2**63:
+        case int() if not -(2**63) <= value < 2**63:
             yield path, "the number is too large"
         case str() if any(c < " " and c not in "\n\t\r" for c in value):
             yield path, "the text holds a control character"
