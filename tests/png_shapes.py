@@ -6,7 +6,7 @@ background, gamma, palettes, chunks and levels of compression; and its broken fi
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -123,13 +123,14 @@ class Png:
         step = max(1, self.channels * self.depth // 8)
         left = bytes(step) + row
         corner = bytes(step) + above
-        guess = {
-            0: lambda k: 0,
-            1: lambda k: left[k],
-            2: lambda k: above[k],
-            3: lambda k: (left[k] + above[k]) // 2,
-            4: lambda k: _paeth(left[k], above[k], corner[k]),
-        }[kind]
+        guesses: list[Callable[[int], int]] = [
+            lambda _: 0,
+            lambda k: left[k],
+            lambda k: above[k],
+            lambda k: (left[k] + above[k]) // 2,
+            lambda k: _paeth(left[k], above[k], corner[k]),
+        ]
+        guess = guesses[kind]
         return bytes((value - guess(k)) % 256 for k, value in enumerate(row))
 
 
@@ -186,9 +187,9 @@ def _shapes() -> Iterator[tuple[str, Png]]:
         "eXIf": b"MM\0*\0\0\0\x08\0\0\0\0\0\0",
         "teSt": b"of nobody's",
     }
-    for kind, data in said.items():
-        yield kind, replace(rgb, before=((kind.encode(), data),))
-        yield f"{kind} at the end", replace(rgb, after=((kind.encode(), data),))
+    for name, data in said.items():
+        yield name, replace(rgb, before=((name.encode(), data),))
+        yield f"{name} at the end", replace(rgb, after=((name.encode(), data),))
 
 
 SHAPES: Final = dict(_shapes())
