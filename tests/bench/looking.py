@@ -25,16 +25,23 @@ def metric(bench: Bench) -> Iterator[Finding]:
     """`hotfolder status`, of the daemon and of a job, `history`, and the daemon's own status.toml."""
     sizes = _QUICK_SIZES if bench.quick else _SIZES
     with bench.folder() as folder:
-        workspaces = {size: Workspace(folder / f"with-{size}") for size in sizes}
-        for size, workspace in workspaces.items():
-            finished_jobs(workspace, size)
+        workspaces = with_finished(folder, sizes)
         for command in _COMMANDS:
-            yield _command(bench, command, workspaces)
-        yield _status_file(bench, workspaces, folder)
+            yield command_growth(bench, command, workspaces)
+        yield status_file_growth(bench, workspaces, folder)
 
 
-def _command(bench: Bench, command: tuple[str, ...], workspaces: dict[int, Workspace]) -> Finding:
-    rounds = bench.size(15, 3)
+def with_finished(folder: Path, sizes: Sequence[int]) -> dict[int, Workspace]:
+    """Make a workspace with so many finished jobs, for each size."""
+    workspaces = {size: Workspace(folder / f"with-{size}") for size in sizes}
+    for size, workspace in workspaces.items():
+        finished_jobs(workspace, size)
+    return workspaces
+
+
+def command_growth(bench: Bench, command: tuple[str, ...], workspaces: dict[int, Workspace]) -> Finding:
+    """How long a command takes, in each of these workspaces; the smallest first."""
+    rounds = bench.size(15, 2)
 
     def taking_s(size: int) -> Callable[[], float]:
         root = workspaces[size].root
@@ -60,9 +67,9 @@ def _command(bench: Bench, command: tuple[str, ...], workspaces: dict[int, Works
     )
 
 
-def _status_file(bench: Bench, workspaces: dict[int, Workspace], folder: Path) -> Finding:
+def status_file_growth(bench: Bench, workspaces: dict[int, Workspace], folder: Path) -> Finding:
     """CPU time of the daemon while what it shows changes at every look."""
-    looks, rounds = bench.size(10, 4), bench.size(6, 2)
+    looks, rounds = bench.size(10, 2), bench.size(6, 2)
     with ExitStack() as stack:
         running = {}
         for size, workspace in workspaces.items():

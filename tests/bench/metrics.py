@@ -1,6 +1,6 @@
 """Every metric there is, by name."""
 
-from bench import batch, cancel, commands, idle, intake, looking, memory, order, pictures, restart
+from bench import batch, cancel, commands, gpu, idle, intake, looking, memory, order, pictures, restart
 from bench.harness import Metric
 
 METRICS: dict[str, Metric] = {
@@ -17,4 +17,5 @@ METRICS: dict[str, Metric] = {
     "loads": order.loads,
     "urgent": order.urgent,
     "batch": batch.metric,
+    "gpu": gpu.metric,
 }

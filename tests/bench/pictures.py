@@ -25,7 +25,6 @@ from hotfolder.presets import Model
 MAKE_S: Final = 0.2
 _SIDE: Final = 1024
 _STEPS: Final = 4
-_PHOTOS: Final = 8
 #: As `hotfolder.encoding` writes PNG: what is compared is when it is done, not how.
 _PNG: Final = {"compress_level": 1, "compress_type": 3}
 _FLUSHES: Final = 50
@@ -62,8 +61,8 @@ class SleepingEngine:
 
 def metric(bench: Bench) -> Iterator[Finding]:
     """The daemon against a loop that makes a picture, then saves it; and against the limit of doing both at once."""
-    jobs, rounds = bench.size(100, 12), bench.size(5, 2)
-    photos = [photo(seed, _SIDE) for seed in range(_PHOTOS)]
+    jobs, rounds = bench.size(100, 8), bench.size(5, 1)
+    photos = [photo(seed, _SIDE) for seed in range(bench.size(8, 2))]
     gaps: list[tuple[float, float]] = []
 
     def ours() -> tuple[float, float]:

@@ -1,7 +1,5 @@
 """Workspaces with many jobs in them: one is run for real, the others are copies of it under other names."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -20,38 +18,39 @@ _TEXT_SUFFIXES: Final = {".toml", ".jsonl", ".html"}
 
 
 def finished_jobs(workspace: Workspace, count: int) -> None:
-    """Fill outputs/ with so many completed jobs, each with its picture, pages, journal and row of the history.
-
-    May be called again, to make them more.
-    """
+    """Fill outputs/ with so many completed jobs, each with its picture, pages, journal and row of the history."""
+    workspace.drop(f"{_MODEL}.toml", _TEXT)
+    drain(workspace)
     model = workspace.outputs / _JOB
-    if not model.exists():
-        workspace.drop(f"{_MODEL}.toml", _TEXT)
-        drain(workspace)
+    files = _files(model)
+    active = (workspace.outputs / f"{_MODEL}.active.toml").read_bytes()
     settings = workspace.settings()
     history = Gallery(settings.cache_dir, settings.outputs_dir)
     ledger, plan = journal.read(model), Plan.load((model / "plan.toml").read_bytes())
-    there = len(list(workspace.outputs.glob(f"{_MODEL}*_take01")))
-    for number in range(there, count):
+    for number in range(1, count):
         name = f"{_MODEL}-{number:06d}"
-        _copy(model, workspace.outputs / f"{name}_take01", name)
-        active = (workspace.outputs / f"{_MODEL}.active.toml").read_bytes()
+        _copy(files, workspace.outputs, name)
         (workspace.outputs / f"{name}.active.toml").write_bytes(_renamed(active, name))
         history.add(gallery.ended(f"{name}_take01", ledger, plan))
     history.close()
 
 
-def _copy(model: Path, folder: Path, name: str) -> None:
-    """Copy a job's folder; a picture, which nobody ever changes, by a link."""
+def _files(folder: Path) -> dict[str, bytes | None]:
+    """Return all that a folder holds: path below it -> content, None for a folder."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def _copy(files: dict[str, bytes | None], outputs: Path, name: str) -> None:
+    """Write the folder of the model again under another name."""
+    folder = outputs / f"{name}_take01"
     folder.mkdir()
-    for entry in os.scandir(model):
-        target = folder / entry.name.replace(_MODEL, name, 1)
-        if entry.is_dir():
-            shutil.copytree(entry.path, target)
-        elif Path(entry.path).suffix in _TEXT_SUFFIXES:
-            target.write_bytes(_renamed(Path(entry.path).read_bytes(), name))
+    for path, data in files.items():
+        target = folder / path.replace(_MODEL, name, 1)
+        if data is None:
+            target.mkdir()
         else:
-            target.hardlink_to(entry.path)
+            target.write_bytes(_renamed(data, name) if target.suffix in _TEXT_SUFFIXES else data)
 
 
 def _renamed(data: bytes, name: str) -> bytes:
