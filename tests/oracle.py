@@ -98,8 +98,12 @@ def check_job(folder: Path, text: str, state: str, *, unlisted: bool = False) ->
     return ledger
 
 
-def check_pictures(folder: Path, ledger: Ledger, listed: Collection[str]) -> None:
-    """Each finished picture stands there whole, with a sidecar that tells its hashes; each sidecar has its picture."""
+def check_pictures(folder: Path, ledger: Ledger, listed: Collection[str] | None = None) -> None:
+    """Each finished picture stands there whole, with a sidecar that tells its hashes; each sidecar has its picture.
+
+    Args:
+        listed: pictures and sidecars that there may be; None: those of the ledger.
+    """
     for output in outputs_of(ledger):
         data = (folder / output.file).read_bytes()
         said = record.load((folder / f"{output.file}.toml").read_bytes())
@@ -110,7 +114,9 @@ def check_pictures(folder: Path, ledger: Ledger, listed: Collection[str]) -> Non
             assert outputs.CHUNK in image.text  # type: ignore[attr-defined]  # a PNG's own
         assert (said.candidate, said.seed, said.job) == (output.candidate, output.seed, folder.name)
     there = {path.name for path in folder.glob("*.png*")}
-    assert there == set(listed), "no picture that is not finished, a sidecar for each"
+    assert there == set(pictures_of(ledger) if listed is None else listed), (
+        "no picture that is not finished, a sidecar for each"
+    )
 
 
 def check_processed(workspace: Workspace, pictures: tuple[str, ...]) -> None:
