@@ -352,10 +352,10 @@ class Line:
     # --- who is woken ---
 
     def _wake(self, entry: _Entry) -> None:
-        """Wake the threads that can run a cell of this job, or of one behind it."""
-        if entry.models:
+        """Wake the threads that can run a cell of this job, or of one behind it; while none may start, `open` does."""
+        if entry.models and not self._closed:
             self._changed["gpu"].notify_all()
-        if entry.cpu:
+        if entry.cpu and not self._closed:
             self._changed["cpu"].notify_all()
 
     def _wake_all(self) -> None:

@@ -21,6 +21,7 @@ from bench.daemons import drain
 from bench.harness import Bench, Curve, Finding, Pairs, Skipped, at_least, at_most, in_turns, percentile, ratios
 from bench.inotify import MOVED_FROM, MOVED_TO, Inotify
 
+_TESTS: Final = Path(__file__).parents[1]
 #: Drops a second of a busy but not flooded folder.
 _RATE: Final = 100
 #: As a workspace has it where nobody set anything.
@@ -212,7 +213,7 @@ class _Duel:
                     until,
                     str(self._size),
                 ]
-                process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                process = subprocess.Popen(command, cwd=_TESTS, stdout=subprocess.PIPE, text=True)
                 stack.callback(process.wait)
                 stack.callback(process.kill)
                 assert process.stdout is not None
