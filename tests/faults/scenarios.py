@@ -87,7 +87,7 @@ class Scenario:
     left: tuple[str, ...] = ()
     #: Names of the pictures that also lie in outputs/processed/.
     processed: tuple[str, ...] = ()
-    #: Whether a stage chooses: where a candidate failed and was taken up again, the choice fell without it.
+    #: Whether somebody chooses: where a candidate failed, the choice falls without it.
     chooses: bool = False
     #: How long a step takes, from the second picture of a process on.
     step_ms: float = 0.0
@@ -138,12 +138,14 @@ SCENARIOS = [
         then=(Drop(name="mug.resume", text=_PICK),),
         rest={"mug_take01": "review"},
         jobs={"mug_take01": _REVIEWED},
+        chooses=True,
     ),
     Scenario(
         name="picks",
         before=(Drop(name="mug.toml", text=_mug(_REVIEW)),),
         drops=(Drop(name="mug.resume", text=_PICK),),
         jobs={"mug_take01": _REVIEWED},
+        chooses=True,
     ),
     Scenario(
         name="resume",
