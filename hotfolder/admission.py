@@ -389,9 +389,12 @@ class Admission:
     def _finish_admission(self, job: Job) -> None:
         """Take the source of a `pending` job away, if it still is what it was."""
         try:
-            if job.seen is not None and not claim_again(job.seen, _claimed(job.seen.path, job)):
-                self._pending[job.name] = job
-                return
+            if job.seen is not None:
+                if not claim_again(job.seen, _claimed(job.seen.path, job)):
+                    self._pending[job.name] = job
+                    return
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    durable.sync_folder(job.seen.path.parent)
         except OSError as error:
             if job.name not in self._pending:
                 _log.warning("source_not_removed", job=job.name, error=names.shown(str(error)))

@@ -42,6 +42,11 @@ def claim_again(seen: Seen, hidden: Path) -> bool:
     if os.path.lexists(hidden):
         if not is_seen(hidden.lstat(), seen):
             put_back(hidden, seen.path)
+            return True
+        with suppress(FileNotFoundError, NotADirectoryError):
+            # A power cut may leave a file both names of a rename: it is no new drop.
+            if os.path.samestat(seen.path.lstat(), hidden.lstat()):
+                seen.path.unlink()
         return True
     with suppress(FileNotFoundError, NotADirectoryError):
         if is_seen(seen.path.lstat(), seen):

@@ -352,6 +352,27 @@ def test_what_a_power_cut_brings_back_of_ended_jobs_goes(workspace: Workspace, s
     check_promise(workspace, {"mug_take01": text}, inbox=(".hotfolder-cup_take01.taking",))
 
 
+def test_a_source_that_a_power_cut_leaves_both_its_names_is_no_new_drop(workspace: Workspace, spawn: Spawn) -> None:
+    """On some file systems the new name of a renamed file may reach the disk without the loss of the old one."""
+    (workspace.inbox / "pause").touch()
+    text = job(5, count=1)
+    dropped = workspace.drop("mug.toml", text).stat()
+    process = spawn()
+    journal_file = workspace.outputs / "mug_take01" / journal.FILE_NAME
+    wait_until(lambda: journal_file.exists() and journal.read(journal_file.parent).admitted, 20, process.log)
+    process.kill()
+    # Only the first line was flushed by then.
+    journal_file.write_bytes(journal_file.read_bytes().splitlines(keepends=True)[0])
+    source = workspace.drop(".hotfolder-mug_take01.taking", text)
+    os.utime(source, ns=(dropped.st_mtime_ns, dropped.st_mtime_ns))
+    (workspace.inbox / "mug.toml").hardlink_to(source)
+    (workspace.inbox / "pause").unlink()
+    process = spawn()
+    wait_until(lambda: is_over(workspace, {"mug_take01": text}), 20, process.log)
+    assert process.stop() == 0
+    check_promise(workspace, {"mug_take01": text})
+
+
 def test_outputs_that_go_away_and_come_back_cost_no_job(workspace: Workspace, serve: Serve) -> None:
     """A disk that is unmounted for a while: gone is not deleted."""
     go = threading.Event()
