@@ -59,9 +59,10 @@ class Markers:
 
 
 def _is_live(folder: Path) -> bool:
-    """Whether a job may have to go on: where it cannot be told, it may."""
+    """Whether a job may have to go on, or its end be shown: where it cannot be told, it may."""
     try:
-        return not journal.read(folder).ended
+        ledger = journal.read(folder)
+        return not ledger.ended or status.read_state(folder) is not ledger.state
     except FileNotFoundError:
         return (folder / JOB_FILE).exists() and status.read_state(folder) not in ENDS
     except OSError:

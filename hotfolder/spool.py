@@ -251,7 +251,7 @@ class Spool:
                     self._end(job)
                 if job.stale:
                     with suppress(OSError):
-                        self.show(job, sync=job.ledger.ended)
+                        self.show(job)
                 if job.gone or (job.ending is None and not job.stale):
                     self._behind.pop(job.name, None)
                     if job.ledger.ended:
@@ -359,6 +359,8 @@ class Spool:
     def show(self, job: Job, *, sync: bool = False) -> None:
         """Write the job's status file from what is known now.
 
+        That of a job that ended is flushed whatever `sync` says: no start would write it again.
+
         Raises:
             OSError: it cannot be written; `catch_up` tries again.
         """
@@ -369,7 +371,7 @@ class Spool:
             self.unshown.discard(job.name)
             data = status.job_status(job.name, job.ledger, self.plan_if_any(job), job.table, job.progress)
             try:
-                status.write(job.folder, data, sync=sync)
+                status.write(job.folder, data, sync=sync or job.ledger.ended)
                 job.stale = False
             except OSError as error:
                 if self.check_folder(job):
@@ -446,7 +448,7 @@ class Spool:
                 message = f"{job.ledger.plan_file} and journal do not fit: {type(error).__name__}: {error}"
                 self.ended(job, State.FAILED, Failure(code="internal", message=names.shown(message)))
         with suppress(OSError):
-            self.show(job, sync=job.ledger.ended)
+            self.show(job)
 
     # --- writing ---
 

@@ -373,6 +373,22 @@ def test_a_source_that_a_power_cut_leaves_both_its_names_is_no_new_drop(workspac
     check_promise(workspace, {"mug_take01": text})
 
 
+def test_an_end_that_was_noted_but_not_shown_is_shown_though_the_markers_are_lost(
+    workspace: Workspace, serve: Serve
+) -> None:
+    text = job(5, count=1)
+    workspace.drop("mug.toml", text)
+    served = serve()
+    workspace.wait_for("mug_take01")
+    served.stop()
+    (workspace.outputs / "mug_take01" / "status.toml").write_bytes(b"")
+    delete(workspace.root / ".hotfolder")
+    served = serve()
+    wait_until(lambda: workspace.daemon_status().get("state") == "running")
+    served.stop()
+    check_promise(workspace, {"mug_take01": text})
+
+
 def test_outputs_that_go_away_and_come_back_cost_no_job(workspace: Workspace, serve: Serve) -> None:
     """A disk that is unmounted for a while: gone is not deleted."""
     go = threading.Event()
