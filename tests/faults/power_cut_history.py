@@ -71,7 +71,7 @@ class File:
     mtime_ns: int | None = None
 
 
-#: Path below the workspace -> file; None: a folder.
+#: Path below the workspace -> file; None: a folder. Two names of one file have the same object.
 Tree = dict[str, File | None]
 
 
@@ -110,11 +110,14 @@ def grow(history: History, names: Mapping[Slot, int | None], content: Callable[[
             below.setdefault(folder, []).append((name, node))
     tree: Tree = {}
     seen = {ROOT}
+    files: dict[int, File] = {}
 
     def walk(folder: int, path: str) -> None:
         for name, node in below.get(folder, ()):
             if node not in history.folders:
-                tree[path + name] = File(content(node), history.times.get(node))
+                if node not in files:
+                    files[node] = File(content(node), history.times.get(node))
+                tree[path + name] = files[node]
             elif node not in seen:
                 seen.add(node)
                 tree[path + name] = None
@@ -138,13 +141,17 @@ def read_tree(workspace: Path) -> Tree:
     """Return the tree that stands on disk; of what lies in the inbox the times count too."""
     identity = identity_of(workspace)
     tree: Tree = {}
+    files: dict[int, File] = {}
     for path in _walk(workspace):
         below = str(path.relative_to(workspace)).replace(identity, IDENTITY)
+        found = path.stat()
         if path.is_dir():
             tree[below] = None
-        else:
+            continue
+        if found.st_ino not in files:
             counts = below.startswith("jobs_inbox/")
-            tree[below] = File(path.read_bytes(), path.stat().st_mtime_ns if counts else None)
+            files[found.st_ino] = File(path.read_bytes(), found.st_mtime_ns if counts else None)
+        tree[below] = files[found.st_ino]
     return tree
 
 
@@ -162,8 +169,12 @@ def write_tree(tree: Tree, workspace: Path) -> None:
         if file is None:
             (workspace / path).mkdir(parents=True, exist_ok=True)
     identity = identity_of(workspace)
+    written: dict[int, Path] = {}
     for path, file in tree.items():
-        if file is not None:
+        if file is not None and id(file) in written:
+            (workspace / path).hardlink_to(written[id(file)])
+        elif file is not None:
+            written[id(file)] = workspace / path
             (workspace / path).write_bytes(file.data)
             if file.mtime_ns is not None:
                 os.utime(workspace / path, ns=(file.mtime_ns, file.mtime_ns))

@@ -118,6 +118,7 @@ class _Recorder:
         self._times: dict[int, int] = {}
         self._opened: dict[int, _Opened] = {}
         self._nodes = ROOT
+        self._taken_over: dict[int, int] = {}
         for path in sorted(before.keys() - set(unflushed)):
             self._take_over(path, before[path])
         self._settled = self.place()
@@ -138,8 +139,13 @@ class _Recorder:
         )
 
     def _take_over(self, path: str, file: File | None) -> None:
-        node = self._make(self._slot(f"{self._root}/{path}"), folder=file is None)
+        slot = self._slot(f"{self._root}/{path}")
+        if id(file) in self._taken_over:
+            self._name((slot, self._taken_over[id(file)]))
+            return
+        node = self._make(slot, folder=file is None)
         if file is not None:
+            self._taken_over[id(file)] = node
             self._write(node, 0, file.data)
             if file.mtime_ns is not None:
                 self._times[node] = file.mtime_ns

@@ -50,8 +50,9 @@ class Scene:
     pictures: tuple[str, ...] = ()
     #: Whether the workspace was served before: then there are live markers to keep up.
     served_before: bool = False
-    #: Whether somebody drops a cancel, durably, in the middle of it.
+    #: Whether somebody drops a cancel, durably, in the middle of it; or when all have ended.
     cancelled: bool = False
+    cancelled_late: bool = False
     #: Whether who dropped the jobs flushed them first. Otherwise a power cut may take what they dropped.
     flushed: bool = True
 
@@ -74,6 +75,7 @@ SCENES: Final = {
         Scene(name="admission", jobs={"cup_take01": _ONE, "mug_take01": _ONE}, served_before=True),
         Scene(name="job", jobs={"mug_take01": _WITH_A_PICTURE + _STAGES}, pictures=("cup.png",)),
         Scene(name="cancel", jobs={"mug_take01": _LONG}, cancelled=True, served_before=True),
+        Scene(name="late-cancel", jobs={"mug_take01": _ONE}, cancelled_late=True, served_before=True),
         Scene(name="unflushed", jobs={"mug_take01": _ONE}, flushed=False, served_before=True),
     )
 }

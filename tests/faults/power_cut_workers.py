@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from power_cut_check import Checker, State
+from power_cut_check import Checker
+from power_cut_states import State
 
 _checkers: list[Checker] = []
 

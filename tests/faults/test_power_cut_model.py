@@ -158,8 +158,17 @@ def test_a_file_is_no_view_if_one_of_its_names_is_none() -> None:
 def test_a_tree_that_is_put_on_disk_is_read_the_same(tmp_path: Path) -> None:
     first, second = Workspace(tmp_path / "first"), Workspace(tmp_path / "second")
     first.drop("mug.toml", "x")
-    tree = {**read(first.root), "a/b": File(b"\0\xff"), "a": None, ".hotfolder/live/IDENTITY": None}
+    twin = File(b"twin")
+    tree = {
+        **read(first.root),
+        "c": twin,
+        "d": twin,
+        "a/b": File(b"\0\xff"),
+        "a": None,
+        ".hotfolder/live/IDENTITY": None,
+    }
     put(tree, second.root)
+    assert (second.root / "c").samefile(second.root / "d")
     assert digest(read(second.root) | {".hotfolder": None}) == digest(
         tree | {".hotfolder": None, ".hotfolder/live": None}
     )
