@@ -28,6 +28,8 @@ ACTS: Final[Mapping[Callable[[Crowd], None], int]] = {
     soak_crowd.drop_burst: 5,
     soak_crowd.overwrite: 8,
     soak_crowd.drop_again: 5,
+    soak_crowd.rename_untaken: 3,
+    soak_crowd.mend: 2,
     soak_crowd.drop_evergreen: 3,
     soak_crowd.bring_tree: 4,
     soak_crowd.take_lane_away: 2,

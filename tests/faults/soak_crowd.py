@@ -225,6 +225,44 @@ def drop_again(crowd: Crowd) -> None:
     crowd.later(crowd.soon(0.2), again)
 
 
+def rename_untaken(crowd: Crowd) -> None:
+    """Somebody thinks better of a name. What was just being taken runs under both."""
+    drop = crowd.text()
+    folder = crowd.place()
+    path, better = folder / f"{drop.token}.toml", folder / f"{drop.token}-better.toml"
+    crowd.drop(path, drop)
+
+    def again() -> None:
+        with suppress(FileNotFoundError):
+            path.rename(better)
+            drop.most = 2
+            drop.history.append("renamed")
+
+    crowd.later(crowd.soon(0.2), again)
+
+
+def mend(crowd: Crowd) -> None:
+    """What comes back as refused is mended in place, and renamed as it says."""
+    drop = crowd.oracle.expect(soak_texts.wrong(crowd.token(), crowd.chance))
+    folder = crowd.place()
+    crowd.drop(folder / f"{drop.token}.toml", drop)
+    back = folder / f"{drop.token}.rejected.toml"
+    drop.answered = False
+
+    def try_again() -> float | None:
+        if not back.exists():
+            return _SOON_S
+        mended = crowd.oracle.expect(soak_texts.mended(back.read_bytes(), drop.token, crowd.token()))
+        mended.history.append(f"{drop.token}, mended")
+        mended.after = drop
+        crowd.drops += 1
+        back.write_bytes(mended.data)
+        back.rename(folder / f"{drop.token}.toml")
+        return None
+
+    crowd.later(_SOON_S, try_again)
+
+
 def drop_evergreen(crowd: Crowd) -> None:
     """A name that comes again and again; one that still lies there is overwritten."""
     name = crowd.chance.choice(EVERGREENS)

@@ -46,8 +46,16 @@ def staged(token: str, chance: random.Random) -> Drop:
 
 def wrong(token: str, chance: random.Random) -> Drop:
     """A text that is refused."""
-    text = f'# {token}\nprompt = "a mug"\nsteps = 1\n'.replace("steps = 1\n", "") + chance.choice(_WRONG)
+    text = f'# {token}\nprompt = "a mug"\n{chance.choice(_WRONG)}'
     return Drop(token=token, data=text.encode(), ends={"rejected"})
+
+
+def mended(refused: bytes, token: str, new_token: str) -> Drop:
+    """What came back as refused, without the lines that were wrong, as another text."""
+    wrong_lines = {line.encode() for lines in _WRONG for line in lines.splitlines(keepends=True)}
+    lines = refused.replace(token.encode(), new_token.encode()).splitlines(keepends=True)
+    data = b"".join(line for line in lines if line not in wrong_lines)
+    return Drop(token=new_token, data=data + b"steps = 1\nwidth = 16\nheight = 16\n", ends={"completed"})
 
 
 def edit(token: str, picture: str) -> Drop:
