@@ -61,18 +61,19 @@ def finished_job(workspace: Workspace, folder: Path) -> Path:
 
 def fabricate(model: Path, numbers: range) -> None:
     """Make folders as that of a job that ended, one for each number; what does not tell its name is shared."""
+    inside = sorted(path.relative_to(model) for path in model.rglob("*"))
+    folders = [path for path in inside if (model / path).is_dir()]
+    own = {path: (model / path).read_text() for path in inside if path.suffix == ".toml" and path.stem != "job"}
+    shared = [path for path in inside if path not in own and path not in folders]
     for number in numbers:
         name = f"old{number:06d}_take01"
         folder = model.with_name(name)
-        folder.mkdir()
-        for path in model.iterdir():
-            target = folder / path.name.replace(model.name, name)
-            if path.is_dir():
-                shutil.copytree(path, target, copy_function=os.link)
-            elif path.name == "status.toml" or path.name.endswith(".png.toml"):
-                target.write_text(path.read_text().replace(model.name, name))
-            else:
-                os.link(path, target)
+        for path in (Path(), *folders):
+            (folder / path).mkdir()
+        for path in shared:
+            (folder / str(path).replace(model.name, name)).hardlink_to(model / path)
+        for path, text in own.items():
+            (folder / str(path).replace(model.name, name)).write_text(text.replace(model.name, name))
     # It goes back to the status files, as after a cache was deleted.
     shutil.rmtree(model.parents[1] / ".hotfolder")
 
@@ -81,7 +82,10 @@ def measure(workspace: Workspace, spawn: Spawn, count: int) -> Seconds:
     """Return for each thing that somebody waits for the shortest of several times."""
 
     def serve() -> Process:
-        return spawn(on=workspace).wait_until_ready()
+        process: Process = spawn(on=workspace)
+        # The first one reads every status file.
+        wait_until(lambda: workspace.daemon_status().get("pid") == process.pid, 1200, "it serves")
+        return process
 
     first_s, process = timed(serve)
     process.stop()

@@ -162,6 +162,7 @@ class Oracle:
             if count[drop.token] < drop.fewest
         ]
         found += [f"{name!r} in the inbox" for name in self._strangers()]
+        found += [f"{path.name} is marked as live" for path in (self.root / ".hotfolder" / "live").rglob("*_take*")]
         return found
 
     def _strangers(self) -> list[str]:
@@ -215,8 +216,26 @@ class Oracle:
                 yield f"{drop.token} was refused and did not come back <- {drop.history}"
         for stem, numbers in by_stem.items():
             lowest = self.standing.get(stem, min(numbers))
+            yield from self._judge_active(stem, numbers)
             if stem in self.standing and sorted(numbers) != list(range(lowest, lowest + len(numbers))):
                 yield f"takes of {stem!r} are {sorted(numbers)}"
+
+    def _judge_active(self, stem: str, numbers: list[int]) -> Iterator[str]:
+        """Judge which take of a name is said to be the active one: the newest that is completed."""
+        folders = [self.outputs / f"{stem}_take{number:02d}" for number in sorted(numbers)]
+        completed = [folder for folder in folders if _read_state(folder) == "completed"]
+        path = self.outputs / f"{stem}.active.toml"
+        if not completed:
+            return
+        try:
+            told = tomllib.loads(path.read_text(encoding="utf-8"))
+            if told["take"] != completed[-1].name:
+                yield f"{path.name!r} says {told['take']!r}, the newest completed is {completed[-1].name!r}"
+            for one in told["files"]:
+                if hashlib.sha256((self.root / one["file"]).read_bytes()).hexdigest() != one["sha256"]:
+                    yield f"{path.name!r} tells of another {one['file']!r}"
+        except (OSError, ValueError, KeyError) as error:
+            yield f"{path.name!r}: {type(error).__name__}: {error}"
 
     def _answered(self) -> set[str]:
         """Return what came back as refused."""
