@@ -15,9 +15,11 @@ from clocks import NOON, SetClock
 from seeds import ENDED, JOB_TEXT
 
 from hotfolder import jobfile, journal, lanes, record, resume, schedules, sources, status, tomltext
+from hotfolder.checkpoint import WORK, name_of
 from hotfolder.checkpoint import lines as cells_of
+from hotfolder.checkpoint import read as read_work
 from hotfolder.encoding import read_record
-from hotfolder.errors import HotfolderError, Problem, Rejected
+from hotfolder.errors import HotfolderError, JobError, Problem, Rejected
 from hotfolder.front import draft
 from hotfolder.job import JOB_FILE, PLAN_FILE
 from hotfolder.pipelines import Pipelines
@@ -151,6 +153,20 @@ def _status(desk: Desk, data: bytes) -> None:
     _spool(desk).recover()
 
 
+def _work(desk: Desk, data: bytes) -> None:
+    """A picture in work/, from which a lost journal is made again."""
+    folder = desk.root / "outputs" / JOB
+    for lost in (journal.FILE_NAME, status.FILE_NAME):
+        (folder / lost).unlink(missing_ok=True)
+    (folder / WORK).mkdir(exist_ok=True)
+    file = name_of(1, 1, "generate", "picture")
+    desk.lay(f"outputs/{JOB}/{file}", data)
+    for job in _spool(desk).recover():
+        for kept in job.ledger.cells.get(1, {}).values():
+            with suppress(JobError):
+                read_work(folder, kept, {})
+
+
 def _active(desk: Desk, data: bytes) -> None:
     """NAME.active.toml, when a job is completed."""
     desk.lay(f"outputs/{JOB}/{journal.FILE_NAME}", ENDED)
@@ -232,6 +248,7 @@ READERS: Final[Mapping[str, Callable[[Desk, bytes], None]]] = {
     "picture": _picture,
     "journal": _journal,
     "status": _status,
+    "work": _work,
     "active": _active,
     "sidecar": _sidecar,
     "embedded": _embedded,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import samples
@@ -12,7 +13,8 @@ from clocks import NOON
 from PIL import Image
 from samples import MODEL
 
-from hotfolder import encoding, journal, record
+from hotfolder import checkpoint, encoding, journal, record
+from hotfolder.checkpoint import name_of
 from hotfolder.journal import Event, Failure, Origin, Output
 from hotfolder.plan import Axis, PlannedStage
 from hotfolder.schedules import Note, State
@@ -125,6 +127,17 @@ def _journal() -> bytes:
     return journal.encode(first, *(journal.line(event, NOON, **facts) for event, facts in told))
 
 
+def _work() -> bytes:
+    """What a cell left in work/."""
+    file, image = name_of(1, 1, "generate", "picture"), samples.picture()
+    sha256 = record.pixels_sha256(image)
+    facts = {"files": [["picture", file, sha256]], "boxes": [], "seconds": 1.0, "record": {"number": 1}}
+    line = journal.line(Event.CELL, NOON, candidate=1, stage=1, **facts)
+    with TemporaryDirectory() as folder:
+        checkpoint.write(Path(folder), {file: (sha256, image)}, line)
+        return (Path(folder) / file).read_bytes()
+
+
 def picture(form: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (24, 16), **options: object) -> bytes:
     """A picture whose pixels all differ a little."""
     data = io.BytesIO()
@@ -184,6 +197,7 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "picture": _pictures(),
     "journal": (JOURNAL, ENDED),
     "status": (b'schema = 1\njob = "mug_take01"\nstate = "cancelled"\n',),
+    "work": (_work(),),
     "active": (_ACTIVE.dump(), _ACTIVE.model_copy(update={"by": "use", "picture": 1}).dump()),
     "sidecar": (record.dump(samples.record_of()),),
     "embedded": tuple(
