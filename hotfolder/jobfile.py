@@ -259,7 +259,9 @@ class _Reader:
             for index, one in enumerate(listed):
                 if isinstance(one, dict) and one.get("id", one.get("stage")) == stage.id:
                     return ["stages", index, *([key] if key else [])]
-        return ["pipeline"]
+        whole = f"{STAGE_AXIS}{stage.id}.{key}"
+        axis = next((one for one in self._said_axes if whole in (one.columns or (one.key,))), None)
+        return ["pipeline"] if axis is None else self._axis_path(axis, whole)
 
     def _stage_keys(
         self, stages: list[SaidStage], axes: Sequence[AxisSaid]
@@ -351,7 +353,7 @@ class _Reader:
             if keys & set(axis.columns or (axis.key,))
             for index in range(len(axis.values))
             for name, value in axis.at(index).items()
-            if name in keys and value not in {"subject", "lanczos"}
+            if name in keys and value not in ("subject", "lanczos")  # which may be a list
         ]
         return list(dict.fromkeys(value for value in found if isinstance(value, str)))
 
@@ -473,8 +475,9 @@ class _Reader:
         if keyed and not generating:
             return []
         if keyed and not self._uses_main(keyed) and all(keys is not None for keys in generating):
-            names = [keys.preset for keys in generating if isinstance(keys, Generating) and keys.preset]
-            return [preset for name in names[:1] if (preset := self._preset(name))]
+            named_by = [(stage, keys.preset) for stage, keys in keyed if isinstance(keys, Generating) and keys.preset]
+            lined = ((name, self._document.line_of(self._at(stage, "preset"))) for stage, name in named_by[:1])
+            return [preset for name, line in lined if (preset := self._preset(name, line))]
         line, where = None, ""
         named: list[object] = self._axis_values(axes, "preset")
         if named:

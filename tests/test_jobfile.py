@@ -276,6 +276,12 @@ def test_the_export_that_is_added_counts_among_the_stages() -> None:
     assert "65 stages, with the export at the end; at most 64 are accepted" in problem.message
 
 
+@pytest.mark.parametrize("key", ["preset", "stage.generate.preset", "prompt", "image"])
+def test_a_list_is_no_value_of_an_axis(key: str) -> None:
+    problems = problems_of(f'prompt = "a mug"\n[matrix]\n{key} = [["tiny"]]\n')
+    assert {(problem.code, problem.line) for problem in problems} == {("bad-value", 3)}
+
+
 def test_meta_is_free_and_bounded() -> None:
     job = read('prompt = "a mug"\n[meta]\norder = 7\nnested = { a = [1, { b = 2026-11-20 }] }\n')
     assert job.keys.meta["order"] == 7
