@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Final, Literal
 
 from hotfolder.errors import SettingsError
 from hotfolder.presets import HELPER_KINDS, Model, Preset
-from hotfolder.settings import Settings, prepare_models
+from hotfolder.settings import Settings, hub_cache, prepare_models
 
 State = Literal["ready", "missing", "built on first use"]
 
@@ -23,6 +24,8 @@ _SAVED_BY: Final = frozenset({"_name_or_path", "_diffusers_version", "transforme
 #: Libraries that a part of a pipeline may come from; "flux" is a module of diffusers.
 _LIBRARIES: Final = frozenset({"diffusers", "transformers", "flux"})
 _SHA256_HEX: Final = 64
+#: What is surely a name on the Hub; what else may be one, the Hub's own library knows.
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*/[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 #: Without these a pipeline that paints cannot read a prompt.
 TEXT_PARTS: Final = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 #: Where transformers keeps how a picture is made ready for a model.
@@ -234,6 +237,8 @@ def _place(repo: str, revision: str, index: str, settings: Settings) -> tuple[Pa
         return settings.workspace / Path(repo).expanduser(), ""
     # Where Hugging Face keeps things is decided when it is imported, so the folder is set first.
     prepare_models(settings)
+    if _HUB_NAME.fullmatch(repo) and not (hub_cache() / f"models--{repo.replace('/', '--')}").exists():
+        return None  # nothing of it ever came here; to ask their library takes as long as all else that `check` does
     from huggingface_hub import try_to_load_from_cache
 
     try:

@@ -29,7 +29,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class InboxSettings(_Table):
@@ -188,6 +188,12 @@ def prepare_models(settings: Settings) -> Path:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
     return home
+
+
+def hub_cache() -> Path:
+    """Return the folder in which Hugging Face keeps what was downloaded, as their library finds it."""
+    told = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(os.path.expandvars(told or f"{os.environ['HF_HOME']}/hub")).expanduser()
 
 
 def _read_table(file: Path) -> dict[str, Any]:
