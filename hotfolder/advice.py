@@ -1,8 +1,12 @@
 """How what is wrong with a job file is said: what was found, what is accepted, what was probably meant."""
 
+import ast
 import difflib
 import functools
+import inspect
+import textwrap
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -132,18 +136,50 @@ def did_you_mean(key: str) -> str:
     return f"did you mean {near[0]}?" if near else "docs/job-file.md lists every key"
 
 
+@functools.cache
+def texts(cls: type[BaseModel]) -> Mapping[str, str]:
+    """Return what the source says below each key of a class.
+
+    Read when somebody asks: told to do so, pydantic reads the source of every class whenever a program starts.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if base is BaseModel or not issubclass(base, BaseModel):
+            continue
+        (defined,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(defined, ast.ClassDef)  # noqa: S101 - the source of a class
+        for key, below in pairwise(defined.body):
+            match key, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = inspect.cleandoc(text)
+                case _:
+                    pass
+    return found
+
+
+def _described(cls: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON Schema of a class, with what the source says of its keys."""
+    part = cls.model_json_schema()
+    schedule = part.get("$defs", {}).get(Schedule.__name__)
+    for table, told in ((part, texts(cls)), (schedule, texts(Schedule))):
+        for key, property_ in (table or {}).get("properties", {}).items():
+            if key in told:
+                property_["description"] = told[key]
+    return part
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a job file, for editors: the keys of all kinds and of all stages."""
     properties: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
     classes: list[type[CommonKeys]] = [*KIND_KEYS.values(), PictureWork]
     for keys in classes:
-        part = keys.model_json_schema()
+        part = _described(keys)
         properties |= part["properties"]
         definitions |= part.get("$defs", {})
     stages = []
     for name, stage in STAGE_KEYS.items():
-        part = stage.model_json_schema()
+        part = _described(stage)
         definitions |= part.pop("$defs", {})
         own = {"stage": {"const": name}, "id": {"type": "string"}, "enabled": {"type": "boolean"}}
         stages.append({**part, "properties": own | part.get("properties", {}), "required": ["stage"], "title": name})

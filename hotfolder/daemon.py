@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Final, TextIO
 
 import structlog
+from pydantic import BaseModel
 
 from hotfolder import checkpoint, logs, names, run, salvage
 from hotfolder import settings as settings_
@@ -94,6 +95,7 @@ def serve(
         SettingsError: the workspace is busy, or cannot be used.
     """
     logs.set_up(log_to)
+    _build_models()
     clock = clock or SystemClock()
     stop = stop or threading.Event()
     _make_folders(settings)
@@ -116,6 +118,15 @@ def serve(
             while not settings.outputs_dir.is_dir() and not stop.wait(_LOOK_S):
                 pass
         return OK
+
+
+def _build_models() -> None:
+    """Build the models of pydantic that are put off until their first use: only one thread at a time may do that."""
+    todo: list[type[BaseModel]] = [BaseModel]
+    for cls in todo:
+        todo += [below for below in cls.__subclasses__() if below.__module__.startswith("hotfolder.")]
+        if cls is not BaseModel:
+            cls.model_rebuild()
 
 
 class _OutputsGone(Exception):

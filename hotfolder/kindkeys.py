@@ -24,7 +24,7 @@ PictureName = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class _Keys(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class Schedule(_Keys):

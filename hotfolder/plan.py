@@ -36,7 +36,7 @@ _ITEMS_KEPT: Final = 32
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class Source(_Table):
@@ -146,7 +146,7 @@ class Row:
 class Plan(_Table):
     """All choices of one job. Written to plan.toml, read again at a restart, and a job file itself when dropped."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
     type: Literal["plan"] = "plan"

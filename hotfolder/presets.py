@@ -31,7 +31,7 @@ HELPER_KINDS: Final = frozenset(get_args(HelperKind))
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class Model(_Table):

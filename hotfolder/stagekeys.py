@@ -50,7 +50,8 @@ NOTHING: Final = frozenset[Thing]()
 class StageKeys(BaseModel):
     """The keys of one stage; its properties say how it fits between the others."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    # Built when the first one is read: most commands need none of them, or a few.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     #: Whether it makes pictures with a preset of a kind such as text2img: it then takes a job's own keys too.
     generates: ClassVar[bool] = False

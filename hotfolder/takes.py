@@ -36,7 +36,7 @@ _NUMBER: Final = re.compile(r"[1-9]\d{0,8}\Z", re.ASCII)
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True)
 
 
 class ActiveFile(_Table):

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 from pydantic import ValidationError
 
-from hotfolder import models, pipelines
+from hotfolder import advice, models, pipelines
 from hotfolder.errors import HotfolderError
 from hotfolder.front.answer import Answer
 from hotfolder.front.show import columns, facts, value, where
@@ -214,7 +214,7 @@ def _block(stage: _Stage) -> str:
 
 
 def _about(stage: _Stage, key: str) -> str:
-    return click.style(type(stage.keys).model_fields[key].description or "", dim=True)
+    return click.style(advice.texts(type(stage.keys)).get(key, ""), dim=True)
 
 
 def _model_line(used: _Used) -> str:
