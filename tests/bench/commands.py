@@ -18,6 +18,12 @@ HOTFOLDER: Final = "from hotfolder.front.cli import main; main()"
 _JOB: Final = 'prompt = "a mug"\npreset = "flux-dev"\nsteps = 20\n'
 
 
+def _environ(cache: Path) -> dict[str, str]:
+    """As for an installed program, whose modules were compiled when it was installed."""
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return environ | {"PYTHONPYCACHEPREFIX": str(cache / "compiled")}
+
+
 def command_s(program: str, *args: str, cwd: Path) -> float:
     """Run one to its end.
 
@@ -28,7 +34,7 @@ def command_s(program: str, *args: str, cwd: Path) -> float:
     subprocess.run(
         [sys.executable, "-c", program, *args],
         cwd=cwd,
-        env=os.environ,
+        env=_environ(cwd),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,
