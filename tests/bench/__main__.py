@@ -1,7 +1,12 @@
-"""Measure metrics, print one JSON line each, and add them to a file."""
+"""Measure metrics, print one JSON line each, and add them to a file.
+
+A verdict is refused where the machine was too busy, see `bench.machine`; a metric for which something is not installed
+is skipped. The exit code tells only whether one of them broke.
+"""
 
 import argparse
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,7 +19,9 @@ from bench.metrics import METRICS
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("metrics", nargs="*", metavar="METRIC", help="by default all of them")
     parser.add_argument("--list", action="store_true", help="say which there are")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: whether it works, no more")
@@ -27,6 +34,8 @@ def main() -> int:
     if unknown := [name for name in options.metrics if name not in METRICS]:
         parser.error(f"there is no metric {unknown[0]}; --list names them")
     bench = Bench(root=options.disk.resolve(), quick=options.quick)
+    # One for all daemons of this process: else each would leave a folder behind for the next.
+    os.environ.setdefault("HF_HOME", str(bench.root / "models"))
     broken = False
     for name in options.metrics or METRICS:
         for line in measured(name, METRICS[name], bench):
