@@ -39,7 +39,7 @@ HELPERS = {
     "swin2sr": ("Apache-2.0", 49),
     "esrgan": ("BSD-3-Clause", 67),
 }
-TINY_HELPERS = {f"tiny-{kind}": kind for kind in HELPER_KINDS}
+TINY_HELPERS = {f"tiny-{kind}": kind for kind in sorted(HELPER_KINDS)}
 PAINTING = sorted({*CARDS, *TINY})
 
 
