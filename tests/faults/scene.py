@@ -22,7 +22,7 @@ _OURS = "@"
 #: What an error may make of a job, besides its proper end: it says so, and `.resume` goes on.
 _SHORT = {"failed", "partial"}
 #: A user's moves after an error, such as resume, then pick again.
-_MOVES = 4
+_MOVES = 7
 
 
 class Scene:
@@ -167,7 +167,7 @@ class Scene:
             state = self.workspace.state(job)
             if state == "review":
                 # The one that was wanted, or where that failed what there is.
-                self._drop(picks if number < _MOVES // 2 else [Drop(name=f"{job}.resume", text="picks = [1]\n")])
+                self._drop(picks if number % 2 == 0 else [Drop(name=f"{job}.resume", text="picks = [1]\n")])
                 moved = True
             elif state in _SHORT or (state == "cancelled" != self._expected(job)):
                 self.workspace.drop(f"{job}.resume", "")
