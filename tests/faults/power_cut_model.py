@@ -4,26 +4,28 @@
 them is what was done first, up to some point, which is no earlier than the last finished fsync of any file or folder,
 since that commits the journal. Each change of names is whole or not there. The data of a file are another matter: they
 are allocated late, so that a file which was never flushed may be empty under its final name, or end at a page (the size
-grows only once the data are written: no zeros, nothing of other files); fsync of one file does not flush another. What
-is written into a file follows the names that were there before it in the same journal.
+grows only once the data are written: no zeros, nothing of other files), and fsync of one file does not flush another.
+The size that grows is a change in the same journal: what was added to a file is there only with all names before it.
+So the states of a cut are all names before it and, of each file that was not flushed, any part; a shorter run of names
+is what an earlier cut leaves. Written over in place, without these bounds, are only caches.
 Sources: Documentation/filesystems/ext4 of the Linux kernel ("data=ordered", "delalloc"); Ts'o, "Delayed allocation and
-the zero-length file problem" (2009); Chidambaram et al., "Optimistic Crash Consistency" (SOSP 2013), section 2.
+the zero-length file problem" (2009); Chidambaram et al., "Optimistic Crash Consistency" (SOSP 2013).
 
 *Weak*, as POSIX allows at its least. Data survive once their file was flushed, a name once its folder was flushed;
 anything else may be there or not, in any combination. A rename is two changes, of which one alone may survive, even in
-the same folder: ext2 writes them as two blocks. Of what was written last to a file a half may be there, or zeros in its
-place, where the size reached the disk and the data did not. Only what was done to one name stays in order, since it is
-one place on the disk.
+the same folder: ext2 writes them as two entries, which may lie in two blocks. Of what was written last to a file a half
+may be there, or zeros in its place, where the size reached the disk and the data did not. Only what was done to one
+name stays in order, since it is one place on the disk.
 Source: the abstract persistence model of ALICE, Pillai et al., "All File Systems Are Not Created Equal" (OSDI 2014),
-section 4.1, without its assumption that the write of a block is whole.
+in its weakest form, and weaker in that the write of a block may be torn.
 
 In both, what was done while an fsync ran is not covered by it. A power cut in the middle of a call leaves what it may
 leave before or after it, so that it is enough to look between the calls.
 
-Neither model goes through combinations: what a name leads to and what a file holds are *choices*, each with the values
-that the subsets of the operations on it can leave, and every combination of choices is a state. So all subsets are
-met, and each only once. Files that are views, of which a start reads nothing but what it would make again, are one
-choice together: otherwise the states that differ in nothing else would hide the others.
+Neither model goes through combinations of operations: what a name leads to and what a file holds are *choices*, each
+with the values that the subsets of the operations on it can leave, and every combination of choices is a state. So all
+subsets are met, and each result only once. Files that are views, of which a start reads nothing but what it would make
+again, are one choice together: otherwise the states that differ in nothing else would hide the others.
 """
 
 import itertools
