@@ -25,8 +25,10 @@ _QUICK: Final = {"INBOX_SETTLE_S": "0.01", "INBOX_SCAN_S": "0.05"}
 def undisturbed(scene: Scene, folder: Path) -> dict[str, Any]:
     """Return the pixels of the scene when nothing happens, a cancel neither."""
     workspace = Workspace(folder / "undisturbed")
-    scene.drop(workspace)
-    assert daemon.serve(workspace.settings(**_QUICK), PaintedEngine(), drain=True, log_to=io.StringIO()) == daemon.OK
+    for drop in (scene.drop, scene.drop_then):
+        drop(workspace)
+        code = daemon.serve(workspace.settings(**_QUICK), PaintedEngine(), drain=True, log_to=io.StringIO())
+        assert code == daemon.OK
     found = pixels(check_promise(workspace, scene.jobs, inbox=scene.pictures))
     shutil.rmtree(workspace.root)
     return found

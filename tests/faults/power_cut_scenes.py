@@ -34,6 +34,19 @@ stage = "export"
 _WITH_A_PICTURE: Final = (
     f'prompt = "a mug"\nimage = "cup.png"\nstrength = 0.5\nseed = 42\ncount = 2\nsteps = 2\n{_SMALL}'
 )
+_REVIEW: Final = f"""prompt = "a mug"
+seed = 42
+count = 2
+steps = 2
+{_SMALL}
+[[stages]]
+stage = "generate"
+[[stages]]
+stage = "select"
+by = "review"
+[[stages]]
+stage = "export"
+"""
 _LONG: Final = f'prompt = "a mug"\nseed = 42\ncount = 2\nsteps = 200\n{_SMALL}'
 #: The candidate during which the cancel is dropped, by its seed.
 _SECOND: Final = 43
@@ -50,9 +63,10 @@ class Scene:
     pictures: tuple[str, ...] = ()
     #: Whether the workspace was served before: then there are live markers to keep up.
     served_before: bool = False
-    #: Whether somebody drops a cancel, durably, in the middle of it; or when all have ended.
+    #: Whether somebody drops a cancel, durably, in the middle of it.
     cancelled: bool = False
-    cancelled_late: bool = False
+    #: Control files and their texts, dropped once a first daemon has done what it can: only what follows is recorded.
+    then: Mapping[str, str] = field(default_factory=dict)
     #: Whether who dropped the jobs flushed them first. Otherwise a power cut may take what they dropped.
     flushed: bool = True
 
@@ -62,6 +76,11 @@ class Scene:
             workspace.picture(picture)
         for job, text in self.jobs.items():
             workspace.drop(f"{job.removesuffix('_take01')}.toml", text)
+
+    def drop_then(self, workspace: Workspace) -> None:
+        """Drop the control files."""
+        for name, text in self.then.items():
+            workspace.drop(name, text)
 
     def engine(self, workspace: Path) -> PaintedEngine:
         """Return the engine of the run that is recorded."""
@@ -75,13 +94,14 @@ SCENES: Final = {
         Scene(name="admission", jobs={"cup_take01": _ONE, "mug_take01": _ONE}, served_before=True),
         Scene(name="job", jobs={"mug_take01": _WITH_A_PICTURE + _STAGES}, pictures=("cup.png",)),
         Scene(name="cancel", jobs={"mug_take01": _LONG}, cancelled=True, served_before=True),
-        Scene(name="late-cancel", jobs={"mug_take01": _ONE}, cancelled_late=True, served_before=True),
+        Scene(name="late-cancel", jobs={"mug_take01": _ONE}, then={CANCEL: ""}, served_before=True),
+        Scene(name="review", jobs={"mug_take01": _REVIEW}, then={"mug.resume": "picks = [1, 2]\n"}, served_before=True),
         Scene(name="unflushed", jobs={"mug_take01": _ONE}, flushed=False, served_before=True),
     )
 }
 
 
-@dataclass(kw_only=False)
+@dataclass
 class _Cancel:
     """Drops a cancel while the second candidate is made, flushed as a careful program does it, and lets it arrive."""
 

@@ -59,14 +59,13 @@ def record(scene: Scene, folder: Path, strace: str) -> Recording:
     """Serve a scene, and take down what is done to files."""
 
     def drop(workspace: Workspace) -> list[str]:
-        if scene.cancelled_late:
+        if scene.then:
             scene.drop(workspace)
         if scene.served_before:
             command = [sys.executable, str(SERVED), str(workspace.root), "--drain"]
             subprocess.run(command, env={**os.environ, **_environ(workspace)}, check=True, capture_output=True)
-        if scene.cancelled_late:
-            workspace.drop(CANCEL, "")
-        else:
+        scene.drop_then(workspace)
+        if not scene.then:
             scene.drop(workspace)
         lie = [path for path in sorted(workspace.inbox.iterdir()) if path.is_file()]
         return [] if scene.flushed else [str(path.relative_to(workspace.root)) for path in lie]
