@@ -123,7 +123,10 @@ def _check(plan: Plan, document: Document) -> Iterator[Problem]:
     yield from _check_sources(plan, document)
     yield from _check_presets_keys(plan, document)
     yield from _check_values(plan, plan.keys, document, ["keys"])
-    yield from _check_axes(plan, document)
+    wrong_axes = list(_check_axes(plan, document))
+    yield from wrong_axes
+    if wrong_axes:
+        return  # there are no items to look at
     try:
         for number in range(1, min(plan.items, _LOOKED_AT) + 1):
             misfits = list(_check_item(plan, number, document))

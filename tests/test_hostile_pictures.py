@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from limits import cost
+from limits import EXAMPLES, check_problem, cost
 from mutations import nearly_right
 from odd_pictures import FORMATS, REFUSED, TAKEN, drawn
 from readers import Desk, refusal
 from seeds import SEEDS, picture
-from test_hostile_texts import EXAMPLES, check_problem
-from test_sources import loaded, settings_in
+from taking import loaded, settings_in
 
 from hotfolder.errors import Problem
 

@@ -3,7 +3,6 @@
 `HYPOTHESIS_PROFILE=hostile` tries many more; how many of each kind were tried is printed at the end with `-s`.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
@@ -12,24 +11,17 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from limits import cost
+from limits import EXAMPLES, check_problem, cost
 from mutations import nearly_right
 from readers import READERS, Desk, refusal
 from seeds import SEEDS
 
-from hotfolder.errors import CODES, Problem
+from hotfolder.errors import Problem
 
 #: Seconds of CPU that any text of a few kB may take, and MB of memory.
 MAX_CPU_S = 1.0
 MAX_MB = 100.0
-#: Characters of a message: more is nobody's to read.
-MAX_MESSAGE = 2000
 TEXTS = [name for name in READERS if name != "picture"]
-
-settings.register_profile("hostile", max_examples=20_000, deadline=None)
-if os.environ.get("HYPOTHESIS_PROFILE"):
-    settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
-EXAMPLES = settings().max_examples if os.environ.get("HYPOTHESIS_PROFILE") else 60
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +48,6 @@ def check(name: str, desk: Desk, data: bytes) -> tuple[Problem, ...]:
     for problem in problems:
         check_problem(problem)
     return problems
-
-
-def check_problem(problem: Problem) -> None:
-    """Something that a person can read and act upon."""
-    assert problem.code in CODES
-    assert problem.message
-    assert problem.message.isprintable(), "it can be shown in a terminal"
-    assert problem.hint.isprintable()
-    assert len(problem.message) <= MAX_MESSAGE
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from png_shapes import BROKEN, SHAPES, Png
-from test_sources import loaded, refused, settings_in
+from taking import loaded, refused, settings_in
 
 from hotfolder.settings import Settings
 
