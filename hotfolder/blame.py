@@ -52,7 +52,7 @@ class RunningNote:
             note = json.loads(text)
             boot, kills = note["boot"], note["oom_kills"]
             found = Death(job=note["job"], candidate=int(note["candidate"]), run_id=note["run_id"], evidence=None)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         if boot != self._boot:
             return None

@@ -13,7 +13,8 @@ MAX_NAME_BYTES: Final = 80
 MAX_SHOWN: Final = 60
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 
-_TAKE: Final = re.compile(r"_take(\d{2,})\Z", re.ASCII)
+#: Of a million takes nobody has heard; a folder that says it is the billionth is not one of ours.
+_TAKE: Final = re.compile(r"_take(\d{2,6})\Z", re.ASCII)
 #: `mug_take01`, `mug_take01_001`, `mug_take01_001_16x9`: all are take 1 of mug.
 _TAKE_TAIL: Final = re.compile(r"_take(\d{2,})(_\d{3,}(_\d+x\d+)?)?\Z", re.ASCII)
 #: Not allowed in names on Windows, or of no use anywhere.

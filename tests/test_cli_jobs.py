@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import Hotfolder, end, start
+from commands import Hotfolder, end, job_folder, start
 from conftest import Serve, Workspace
 from painted import PaintedEngine
 from waiting import wait_until
@@ -204,6 +204,14 @@ def test_a_held_job_goes_on_after_resume(hotfolder: Hotfolder, workspace: Worksp
     assert "held by its own pause" in hotfolder("status", "mug").out
     hotfolder("resume")
     assert hotfolder("resume", "mug", "--wait").code == 0
+
+
+def test_a_line_of_the_log_that_no_parser_can_read_is_passed_over(hotfolder: Hotfolder, workspace: Workspace) -> None:
+    folder = job_folder(workspace, "mug_take01")
+    (folder / "log.jsonl").write_text("[" * 100_000 + '\n{"event": "run_end", "level": "info"}\n')
+    said = hotfolder("logs", "mug")
+    assert said.code == 0
+    assert "run_end" in said.out
 
 
 # --- looking, with a daemon ---

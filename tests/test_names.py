@@ -172,6 +172,8 @@ def test_the_folder_of_a_take_tells_name_and_take_again(file_name: str, take: in
         ("mug", None),
         ("_take01", None),
         ("mug_take1", None),
+        ("mug_take999999", ("mug", 999_999)),
+        ("mug_take999999999", None),
         ("mug_take01_001", None),
         ("mug_take01\n", None),
         ("mug_take\u0660\u0661", None),

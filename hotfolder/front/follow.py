@@ -216,5 +216,5 @@ def _origin_sha256(workspace: Workspace, take: str) -> str:
         with (workspace.outputs / take / "journal.jsonl").open("rb") as file:
             first = json.loads(file.readline())
         return str(first["origin"]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

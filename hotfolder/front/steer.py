@@ -165,6 +165,6 @@ def _times_gone_on(workspace: Workspace, job: str) -> int:
     for line in lines:
         try:
             count += json.loads(line).get("event") in _GOES_ON
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             continue
     return count

@@ -37,7 +37,7 @@ def lines(file: Path, more: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         for line in whole:
             try:
                 found = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(found, dict):
                 yield found
