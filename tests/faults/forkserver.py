@@ -6,9 +6,11 @@ Each line of its standard input is an `Order` as JSON, each line of its output w
 NAME" for every thread that begins, "ready N" once strace may attach to that thread, which waits for it, "exit N".
 """
 
+import ctypes
 import gc
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -27,6 +29,8 @@ from hotfolder.front.call import Group, run
 from hotfolder.settings import Settings
 
 MAIN = "MainThread"
+#: From linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,7 @@ class Order:
 
 
 def main() -> None:
+    _die_with_parent()
     kind = sys.argv[1]
     say = _speaker()
     if kind == "tiny":
@@ -58,6 +63,11 @@ def main() -> None:
         say(f"pid {pid}")
         _, status = os.waitpid(pid, 0)
         say(f"exit {os.waitstatus_to_exitcode(status)}")
+
+
+def _die_with_parent() -> None:
+    """A campaign that is killed leaves no daemons behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _speaker() -> Callable[[str], None]:
@@ -107,6 +117,7 @@ def _be_daemon(order: Order, kind: str, say: Callable[[str], None]) -> None:
     """Serve as `hotfolder serve --drain` does, with another engine; never returns."""
     code = 70
     try:
+        _die_with_parent()
         _redirect(Path(order.log))
         threading.setprofile(_announce(order.traced, say))
         _introduce(MAIN, order.traced, say)
