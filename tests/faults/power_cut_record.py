@@ -67,7 +67,7 @@ def record(
     before = read_tree(workspace)
     trace = workspace.with_name(f"{workspace.name}.trace")
     done = subprocess.run(
-        [strace, "-f", "-y", "-xx", "-qq", "-s", str(1 << 24), "-o", str(trace), "-e", f"trace={_CALLS}", *command],
+        [strace, "-f", "--seccomp-bpf", "-y", "-xx", "-qq", "-s", str(1 << 24), "-o", str(trace), "-e", f"trace={_CALLS}", *command],
         env={**os.environ, **environ},
         cwd=_CWD,
         check=False,

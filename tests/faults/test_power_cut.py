@@ -16,7 +16,7 @@ from power_cut_states import Recording, State, record, record_start, some_states
 from power_cut_workers import Workers, workers
 
 #: Of each scene and each model.
-SAMPLE = 12
+SAMPLE = 10
 
 
 @pytest.fixture(scope="module")
