@@ -42,6 +42,8 @@ _CALLS: Final = (
     "rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,mknod,mknodat,"
     "fsync,fdatasync,sync,syncfs,sync_file_range,msync,io_uring_setup"
 )
+#: Bytes of one call that are written down; more is refused.
+_ALL_DATA: Final = 1 << 24
 #: Mapped to be written through: the note of the running cell, which is only believed within one boot, and SQLite's
 #: shared memory, which it makes again.
 _MAPPED: Final = frozenset({".hotfolder/running", ".hotfolder/gallery.sqlite-shm"})
@@ -66,8 +68,21 @@ def record(
     """
     before = read_tree(workspace)
     trace = workspace.with_name(f"{workspace.name}.trace")
+    options = [
+        "-f",
+        "--seccomp-bpf",
+        "-y",
+        "-xx",
+        "-qq",
+        "-s",
+        str(_ALL_DATA),
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={_CALLS}",
+    ]
     done = subprocess.run(
-        [strace, "-f", "--seccomp-bpf", "-y", "-xx", "-qq", "-s", str(1 << 24), "-o", str(trace), "-e", f"trace={_CALLS}", *command],
+        [strace, *options, *command],
         env={**os.environ, **environ},
         cwd=_CWD,
         check=False,
