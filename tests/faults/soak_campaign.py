@@ -170,7 +170,7 @@ class Soak:
             self._wait_for_room()
 
     def _until_kill(self) -> float:
-        return self._chance.expovariate(1 / self._kill_every)
+        return self._kill_every * self._chance.uniform(0.3, 1.7)
 
     def _kill_or_stop(self) -> None:
         if self._chance.random() < 0.15:
@@ -196,12 +196,11 @@ class Soak:
         text = ""
         with suppress(FileNotFoundError):
             text = (self._workspace.outputs / "status.toml").read_text(encoding="utf-8")
-        dropped = [name for name in os.listdir(self._workspace.inbox) if _JOB_FILE.fullmatch(name)]
-        return sum(map(int, _UNDER_WAY.findall(text))) + len(dropped)
+        dropped = {name for name in os.listdir(self._workspace.inbox) if _JOB_FILE.fullmatch(name)}
+        return sum(map(int, _UNDER_WAY.findall(text))) + len(dropped - self._oracle.stays.keys())
 
     def _finish(self) -> None:
         """Wait until nothing is left to do."""
-        wait_until(lambda: not self._crowd.go_on(), _STUCK_S, "everybody has dropped everything")
         for file in self._crowd.last_words:
             file.touch()
         self._crowd.last_words.clear()
@@ -212,6 +211,8 @@ class Soak:
             with suppress(AssertionError):
                 wait_until(self._is_over, _STUCK_S)
         self._complain(f"stuck: {what}" for what in self._oracle.unfinished()[:10])
+        if self._crowd.go_on():
+            self._complain(["stuck: somebody waits for what does not happen"])
         if not self._daemon.runs:
             self._complain([f"the daemon has ended by itself: {self._daemon.log}"])
             self._daemon = self._start()
@@ -219,7 +220,7 @@ class Soak:
     def _is_over(self) -> bool:
         if not self._daemon.runs:
             return True  # for ever
-        if self._on_its_way():
+        if self._crowd.go_on() or self._on_its_way():
             return False
         counts = self._workspace.daemon_status().get("counts", {})
         return not counts.keys() - ENDS and not self._oracle.unfinished()
