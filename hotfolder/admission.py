@@ -81,6 +81,7 @@ class Admission:
         self._live = live
         self._write = write
         self._outputs = settings.outputs_dir
+        #: NAME -> its highest take; most names have but one, which need not be remembered to be found.
         self._takes: dict[str, int] = {}
         #: Jobs whose source could not be taken away, live or ended.
         self._pending: dict[str, Job] = {}
@@ -106,11 +107,15 @@ class Admission:
                 with suppress(OSError):
                     durable.remove(Path(entry.path))
             elif (split := names.split_take(entry.name)) is not None and entry.is_dir(follow_symlinks=False):
-                self._takes[split[0]] = max(split[1], self._takes.get(split[0], 0))
+                self._note_take(*split)
+
+    def _note_take(self, stem: str, take: int) -> None:
+        if take > max(self._takes.get(stem, 0), 1):
+            self._takes[stem] = take
 
     def newest(self, stem: str) -> Iterator[str]:
         """Return the names of the takes that stand, newest first."""
-        for take in range(self._takes.get(stem, 0), 0, -1):
+        for take in range(self._takes.get(stem, 1), 0, -1):
             folder = names.take_folder(stem, take)
             if (self._outputs / folder).is_dir():
                 yield folder
@@ -192,7 +197,7 @@ class Admission:
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
-        self._takes[drop.name] = take
+        self._note_take(drop.name, take)
         return Job(folder=folder, stem=drop.name, take=take, ledger=ledger, identity=identity, seen=drop.seen)
 
     def _copy_trigger(self, drop: Drop, hidden: Path) -> str:
@@ -343,7 +348,7 @@ class Admission:
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
-        self._takes[stem] = take
+        self._note_take(stem, take)
         job = Job(folder=folder, stem=stem, take=take, ledger=ledger, identity=identity)
         if not self._name([job]):
             raise OSError(errno.EIO, "the folder of the new take cannot get its name", str(folder))

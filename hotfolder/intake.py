@@ -124,8 +124,9 @@ class Intake:
         for start in range(0, len(ready), _BATCH):
             if self._stop.is_set():
                 break
-            self._admit(ready[start : start + _BATCH], scan)
-            self._look_between(scan, ready[start + _BATCH :])
+            left = ready[start + _BATCH :]
+            self._admit(ready[start : start + _BATCH], scan, left)
+            self._look_between(scan, left)
         if self._only is None:
             scan.ignored |= {f"scheduled/{name}": why for name, why in self._timetable.look(scan.scheduled)}
             self._fire()
@@ -142,17 +143,23 @@ class Intake:
             return
         self._looked = now
         self.looks += 1
+        self._look_at_controls(scan, left)
+        self._check_folders()
+
+    def _look_at_controls(self, scan: Scan, left: Sequence[Ready]) -> None:
         found = self._scanner.controls(scan)
         if found.pause:
             self._shop.line.close("pause")
         self.controls.act(found.controls, scan.waiting | found.waiting | {one.name for one in left}, whole=False)
-        self._check_folders()
 
-    def _admit(self, ready: list[Ready], scan: Scan) -> None:
+    def _admit(self, ready: Sequence[Ready], scan: Scan, left: Sequence[Ready]) -> None:
         drops = [_drop(one) for one in ready if not self._adopt(one, scan)]
         jobs = self._shop.spool.admit(drops)
         if not jobs and drops:
             scan.unsettled += 1
+        if jobs and scan.controls:
+            # A cancel that came before its job acts before a cell of it can begin.
+            self._look_at_controls(scan, left)
         for job in jobs:
             self._hand_on(job)
 

@@ -31,6 +31,12 @@ class Plans:
                 _, gone = self._known.pop(next(iter(self._known)))
                 self._bytes -= gone
 
+    def forget(self, job: Job) -> None:
+        """A job has ended: nobody asks for its plan any more, or seldom."""
+        with self._lock:
+            _, size = self._known.pop((job.folder, job.ledger.plan_sha256), (None, 0))
+            self._bytes -= size
+
     def _get(self, key: tuple[Path, str | None]) -> Plan | None:
         """Return a plan that is known, which keeps it known."""
         with self._lock:

@@ -3,7 +3,6 @@
 Start-up, lost events, rescans and drops are one code path.
 """
 
-import functools
 import os
 import stat
 from contextlib import suppress
@@ -27,8 +26,6 @@ _LOCAL_SCAN_S, _NETWORK_SCAN_S = 1.0, 3.0
 _MAX_BYTES_A_SCAN: Final = 64 * 1024 * 1024
 #: What takes longer than this to become whole is shown.
 _SLOW_S: Final = 5.0
-
-_meaning = functools.lru_cache(maxsize=1 << 16)(names.meaning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +91,8 @@ class _Look:
     taken: frozenset[Path]
     #: Files whose settling is remembered.
     at: set[Path] = field(default_factory=set)
+    #: What the names mean that lie there.
+    meanings: dict[str, names.Meaning] = field(default_factory=dict)
     #: Lanes whose folder.toml is not whole.
     unsure: set[str] = field(default_factory=set)
 
@@ -115,6 +114,8 @@ class Scanner:
         self.settle_s = settle_s
         self.scan_s = settings.scan_s or (_NETWORK_SCAN_S if self.network else _LOCAL_SCAN_S)
         self._settler = Settler(clock, settle_s, local=not self.network)
+        #: What the names mean that lay there at the last look: most of them stay.
+        self._meanings: dict[str, names.Meaning] = {}
         #: Lanes whose pictures are jobs; set by whoever reads folder.toml.
         self.picture_lanes: frozenset[str] = frozenset()
 
@@ -133,6 +134,7 @@ class Scanner:
             # Gone, not empty: what is known stays known.
             self._hints.keep(moved_in, closed)
             return Scan(gone=True)
+        self._meanings = look.meanings
         self._settler.forget_all_but(look.at)
         # The next file under the name of one that is taken now is another file.
         waiting = look.at - {one.seen.path for one in result.ready}
@@ -152,7 +154,7 @@ class Scanner:
             with suppress(OSError):
                 found = os.listdir(folder)
             for name in found:
-                means = _meaning(name)
+                means = self._meaning(name)
                 if isinstance(means, JobName):
                     # Perhaps dropped since: a control file of its name waits for it.
                     result.waiting.add(means.name)
@@ -160,6 +162,9 @@ class Scanner:
                     with suppress(OSError):
                         self._look_at_control(folder / name, means, lane, result)
         return result
+
+    def _meaning(self, name: str) -> names.Meaning:
+        return self._meanings.get(name) or names.meaning(name)
 
     def _look_at_control(self, path: Path, means: ControlName | PauseAll, lane: str, result: Scan) -> None:
         found = path.lstat()
@@ -216,7 +221,7 @@ class Scanner:
 
     def _look(self, entry: os.DirEntry[str], lane: str, shown: str, look: _Look) -> None:
         """Look at one name, and as little as can be at what lies behind it."""
-        means = _meaning(entry.name)
+        means = look.meanings[entry.name] = self._meaning(entry.name)
         if isinstance(means, Ignored):
             if means.why and not (lane == schedules.FOLDER and entry.name.endswith(".status.toml")):
                 look.scan.ignored[shown] = means.why

@@ -271,6 +271,7 @@ class Spool:
                 return
             del self.live[job.name]
             self._admission.forget(job)
+        self._plans.forget(job)
 
     def reopen(self, name: str, *, force: bool, change: Callable[[Plan], Plan] | None = None) -> Job | None:
         """Take up an ended job again; None where there is nothing to go on with.
