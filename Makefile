@@ -1,8 +1,11 @@
 # make install   the program and the pinned, tested set of libraries, in .venv
 # make demo      one picture of each kind through the daemon; no GPU and no account needed
 # make test      everything that continuous integration runs
+# make faults    the promise, at every point: kills, errors, power cuts, a soak, load, hostile input; some hours
+# make bench     what is fast enough and what is not, in turns with a reference; best on a machine that does nothing else
 # make clean     removes .venv and every cache; jobs, pictures and models stay
 #
+# make faults and make bench write what they counted to build/; stopped, most of make faults goes on from there.
 # PYTHON=python3.12 chooses the interpreter, PIP_FLAGS is handed to each `pip install`.
 
 PYTHON ?= python3
@@ -16,6 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constra
 
 .DELETE_ON_ERROR:
 .PHONY: install demo test lint types layers tests clean
+.PHONY: faults kills errors power-cuts soak load hostile bench
 
 # The stamps make a second run take no time; a changed pin or dependency makes it install again.
 install: $(VENV)/.installed
@@ -52,8 +56,33 @@ types: $(VENV)/.test-tools
 layers: $(VENV)/.test-tools
 	$(BIN)/lint-imports --no-logo
 
+# Most tests wait for something: two at a time keep two cores busy.
 tests: $(VENV)/.test-tools
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
+
+# Of each of these `make tests` runs a sample.
+faults: kills errors power-cuts soak load hostile
+
+kills errors: $(VENV)/.test-tools
+	PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py $@
+
+power-cuts: $(VENV)/.test-tools
+	@mkdir -p build/faults
+	PYTHONPATH=tests $(BIN)/python tests/faults/power_cut_campaign.py --results build/faults/power-cuts.json
+
+soak: $(VENV)/.test-tools
+	@mkdir -p build/faults
+	$(BIN)/python tests/faults/soak.py --drops 100000 --json build/faults/soak.json
+
+load: $(VENV)/.test-tools
+	LOAD=full $(BIN)/pytest -s tests/test_load.py tests/test_burst.py
+
+hostile: $(VENV)/.test-tools
+	HYPOTHESIS_PROFILE=hostile $(BIN)/pytest -s tests/test_hostile_texts.py tests/test_hostile_pictures.py
+
+bench: $(VENV)/.test-tools
+	PYTHONPATH=tests $(BIN)/python -m bench --out build/bench.jsonl
+	PYTHONPATH=tests $(BIN)/python -m bench.curves build/bench.jsonl docs/curves
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -440,6 +440,8 @@ class _Alarms:
         """End the thread."""
         self._stopped = True
         if self._scheduler is not None:
+            # Waits until nothing is being rung: a scheduler that is shut down then cannot find what it has just rung.
+            self._scheduler.remove_all_jobs()
             self._scheduler.shutdown()
             self._scheduler = None
 
