@@ -3,6 +3,7 @@
 A lost journal can be made again from them, and a file that was changed is found out.
 """
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -14,7 +15,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from hotfolder import durable, journal, outputs
 from hotfolder.clock import Moment
-from hotfolder.encoding import png
 from hotfolder.engine import Box
 from hotfolder.errors import JobError
 from hotfolder.journal import Event, Kept, Output
@@ -27,6 +27,8 @@ from hotfolder.stages import Work
 WORK: Final = "work"
 #: The PNG text chunk that holds the line of the journal.
 _CHUNK: Final = "hotfolder-cell"
+_COMPRESS_LEVEL: Final = 1
+_COMPRESS_TYPE: Final = 3
 #: The text of a picture that somebody else put there may be anything.
 _MAX_TEXT: Final = 1 << 20
 
@@ -67,7 +69,9 @@ def write(folder: Path, new: Mapping[str, tuple[str, Image.Image]], line: Mappin
     for file, (_, image) in new.items():
         info = PngInfo()
         info.add_text(_CHUNK, text)
-        durable.write(folder / file, png(image, info))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", pnginfo=info, compress_level=_COMPRESS_LEVEL, compress_type=_COMPRESS_TYPE)
+        durable.write(folder / file, buffer.getvalue())
     durable.sync_folder(folder / WORK)
     durable.sync_folder(folder)
 

@@ -1,7 +1,6 @@
 import io
 import json
 import os
-import random
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 from samples import picture, plan, record_of, source
 
-from hotfolder.encoding import CHUNK, PNG_ENCODING, Encoding, Format, encode, png, read_record
+from hotfolder.encoding import CHUNK, PNG_ENCODING, Encoding, Format, encode, read_record
 from hotfolder.errors import JobError
 from hotfolder.metadata import parameters_text, xmp_packet
 from hotfolder.record import Record
@@ -350,22 +349,3 @@ def test_the_record_in_a_png_stands_once() -> None:
 
     assert "hotfolder:Record" not in info["XML:com.adobe.xmp"]
     assert Record.model_validate_json(info[CHUNK]) == record_of()
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "1", "P"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (129, 257)])
-def test_a_png_keeps_every_pixel_and_every_text(mode: str, size: tuple[int, int]) -> None:
-    drawn = random.Random(f"{mode}{size}")
-    colours = Image.frombytes("RGBA", size, drawn.randbytes(size[0] * size[1] * 4))
-    image = Image.frombytes(mode, size, drawn.randbytes(size[0] * size[1] * 2)) if mode == "I;16" else None
-    image = image or colours.convert("RGB" if mode == "P" else "RGBA").convert(mode)
-    texts = PngInfo()
-    texts.add_text("parameters", "a mug")
-    texts.add_itxt("note", "Tasse für Käthe")
-    data = png(image, texts)
-    with Image.open(io.BytesIO(data)) as found:
-        found.load()
-        assert (found.mode, found.size, found.tobytes()) == (mode, size, image.tobytes())
-        assert found.info["parameters"] == "a mug"
-        assert found.info["note"] == "Tasse für Käthe"
-    assert png(image, texts) == data
