@@ -49,6 +49,8 @@ from hotfolder.worker import Worker
 #: How often the daemon looks after its parts and writes progress; where it may end by itself, more often.
 _LOOK_S: Final = 0.5
 _LOOK_SOON_S: Final = 0.1
+#: While no job is live nothing but the free disk changes.
+_LOOK_IDLE_S: Final = 1.0
 #: Why the line is closed while there is no outputs/.
 _GONE: Final = "outputs/ is gone"
 #: A disk that was full is tried again after so long.
@@ -268,7 +270,7 @@ class _Daemon:
 
     def _watch_over(self) -> int | None:
         """Write what is shown, feed the watchdog, and see when it is time to end."""
-        while not self._stop.wait(_LOOK_SOON_S if self._drain or self._only else _LOOK_S):
+        while not self._stop.wait(self._next_look_s()):
             if not (self._worker.alive and self._intake.alive and self._preparer.alive):
                 return BROKEN
             if not self._look_at_outputs():
@@ -282,6 +284,11 @@ class _Daemon:
             if self._drain and self._drained():
                 return OK if set(self._shop.results) <= {State.COMPLETED} else NOT_COMPLETED
         return CANCELLED if self._only is not None else OK
+
+    def _next_look_s(self) -> float:
+        if self._drain or self._only:
+            return _LOOK_SOON_S
+        return _LOOK_S if self._shop.spool.live else _LOOK_IDLE_S
 
     def _end(self) -> None:
         self._notifier.send("STOPPING=1", "STATUS=stopping")

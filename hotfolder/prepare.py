@@ -143,7 +143,8 @@ class Preparer:
     def _run(self) -> None:
         first = True
         while not self._stop.is_set():
-            self._wake.wait(_LOOK_AGAIN_S if self._waiting else 1.0)
+            # The intake wakes it after each of its passes.
+            self._wake.wait(_LOOK_AGAIN_S if self._waiting else None)
             self._wake.clear()
             try:
                 if first:
