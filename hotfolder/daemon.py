@@ -97,7 +97,6 @@ def serve(
         SettingsError: the workspace is busy, or cannot be used.
     """
     logs.set_up(log_to)
-    _build_models()
     clock = clock or SystemClock()
     stop = stop or threading.Event()
     _make_folders(settings)
@@ -106,6 +105,7 @@ def serve(
     with ExitStack() as stack:
         stack.enter_context(Lock(settings.workspace, mode=mode, started_at=str(clock.now())))
         stack.enter_context(_signals(stop))
+        _build_models()
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(_TURN_S)
         while not stop.is_set():
