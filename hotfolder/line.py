@@ -52,8 +52,8 @@ class _Entry:
     #: As they were when the job was put in the line: the models that it has cells for, and whether beside the GPU.
     models: frozenset[str]
     cpu: bool
-    #: Other jobs that went before this one because their model was loaded, and since when.
-    overtaken_by: set[str] = field(default_factory=set)
+    #: Other jobs that went before this one because their model was loaded, with their ranks, and since when.
+    overtaken_by: dict[str, Rank] = field(default_factory=dict)
     overtaken_since: float | None = None
 
 
@@ -263,21 +263,27 @@ class Line:
         return None if best is None else Cell(job=entry.job, place=best[0], model=best[1])
 
     def _overtaking(self, oldest: _Entry, loaded: Collection[str], *, note: bool) -> Cell | None:
-        """Return a cell of the job that may go before the oldest one because its model is loaded."""
+        """Return a cell of the job that may go before the oldest one because its model is loaded.
+
+        It goes before the others in between too; the first of each model speaks for those behind it.
+        """
         same_rank = oldest.rank[:2]
         others = [queue[0] for key in loaded if (queue := self._models.get(key)) and queue[0][0][:2] == same_rank]
         if not others:
             return None
-        name = min(others)[1]
+        rank, name = min(others)
+        heads = [queue[0] for key, queue in self._models.items() if key not in loaded]
+        overtaken = [self._entries[head] for at, head in dict.fromkeys(heads) if same_rank == at[:2] and at < rank]
         now = self._clock.monotonic()
-        since = oldest.overtaken_since
-        if since is not None and now - since >= MAX_OVERTAKE_S:
-            return None
-        if name not in oldest.overtaken_by and len(oldest.overtaken_by) >= MAX_OVERTAKES:
-            return None
-        if note:
-            oldest.overtaken_by.add(name)
-            oldest.overtaken_since = now if since is None else since
+        for entry in overtaken:
+            since = entry.overtaken_since
+            if since is not None and now - since >= MAX_OVERTAKE_S:
+                return None
+            if name not in entry.overtaken_by and len(entry.overtaken_by) >= MAX_OVERTAKES:
+                return None
+        for entry in overtaken if note else ():
+            entry.overtaken_by[name] = rank
+            entry.overtaken_since = now if entry.overtaken_since is None else entry.overtaken_since
         return self._cell_of(self._entries[name], "gpu", loaded)
 
     def _why(self, entry: _Entry) -> str:
@@ -348,6 +354,8 @@ class Line:
             del queue[bisect_left(queue, at)]
             if not queue:
                 del self._models[key]
+            elif at < queue[0]:
+                _inherit(self._entries[queue[0][1]], entry)
 
     # --- who is woken ---
 
@@ -361,3 +369,11 @@ class Line:
     def _wake_all(self) -> None:
         for changed in self._changed.values():
             changed.notify_all()
+
+
+def _inherit(heir: _Entry, before: _Entry) -> None:
+    """The next job of a model was overtaken by whoever went before the one ahead of it, and is younger than both."""
+    for name, rank in before.overtaken_by.items():
+        if rank > heir.rank:
+            heir.overtaken_by[name] = rank
+            heir.overtaken_since = heir.overtaken_since or before.overtaken_since

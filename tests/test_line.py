@@ -3,6 +3,7 @@
 import functools
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,17 @@ def test_a_long_line_costs_no_more_a_job_than_a_short_one(count: int) -> None:
         line.add(Counted(**{key: value for key, value in vars(base).items() if key not in {"lock", "name"}}))
     assert len(list(taken(line))) == count
     assert looks <= 2 * count
+
+
+def test_of_several_models_too_no_job_is_overtaken_by_more_than_the_bound() -> None:
+    """Not even the second oldest, behind an older one of a third model."""
+    jobs = [job(f"{number:02d}_", model="ABC"[number % 3]) for number in range(60)]
+    ran = [int(cell.job.stem.rstrip("_")) for cell in taken(line_of(*jobs), loaded="C")]
+    assert sorted(ran) == list(range(60))
+    overtakes = [sum(earlier > one for earlier in ran[:place]) for place, one in enumerate(ran)]
+    assert max(overtakes) == MAX_OVERTAKES
+    loads = sum(one % 3 != before % 3 for before, one in pairwise(ran))
+    assert loads < 20, "still far fewer than one for each job"
 
 
 def test_a_daemon_loads_each_model_once_for_jobs_that_came_mixed(workspace: Workspace, serve: Serve) -> None:
