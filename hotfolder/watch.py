@@ -10,6 +10,7 @@ import structlog
 from watchdog.events import (
     EVENT_TYPE_ATTRIB,
     EVENT_TYPE_CLOSED,
+    EVENT_TYPE_DELETED,
     EVENT_TYPE_MOVED,
     DirCreatedEvent,
     DirDeletedEvent,
@@ -127,7 +128,11 @@ class Watch:
         if self._observer is None:
             # Imported here: the import starts nothing, but costs 60 ms that only a daemon needs.
             from watchdog.observers.inotify import InotifyObserver
+            from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
+            # It holds back the first half of each rename for half a second, and all that comes after it, unless it
+            # happens to read the second half at the same moment. We need no pairs.
+            InotifyMoveEventGrouper.delay = 0.0
             # Full events also tell of a file that was renamed in from outside, as a move without a source.
             self._observer = InotifyObserver(generate_full_events=True)
             self._observer.start()
@@ -161,6 +166,9 @@ class _Handler(FileSystemEventHandler):
             if event.event_type == EVENT_TYPE_MOVED and event.dest_path:
                 path = self._folder / Path(os.fsdecode(event.dest_path)).name
                 self._hints.add(path, moved_in=True)
+            moved_away = event.event_type == EVENT_TYPE_MOVED and not event.dest_path
+            left = moved_away or event.event_type == EVENT_TYPE_DELETED
             # Nothing under a hidden name is ever taken: a careful writer's first file, and what we take away ourselves.
-            if not path.name.startswith("."):
+            # That is also what most job files are that go.
+            if not (path.name.startswith(".") or (left and path.suffix == ".toml")):
                 self._wake.set()
