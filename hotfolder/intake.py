@@ -91,12 +91,15 @@ class Intake:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._preparer.hold()
             try:
                 wait_s = self.step()
             except Exception as error:  # noqa: BLE001 - the thread must go on
                 # Whatever it was: the inbox is looked at again, nothing in it was lost.
                 _log.error("not_looked_at", error=names.shown(str(error)), exc_info=logs.bug(error))
                 wait_s = self._scanner.scan_s
+            finally:
+                self._preparer.let_go()
             self.passes += 1
             self.looks += 1
             self._wake.wait(wait_s)

@@ -173,8 +173,9 @@ class Line:
     def open(self, why: str) -> None:
         """Lift one reason."""
         with self._lock:
-            self._closed.discard(why)
-            self._wake_all()
+            if why in self._closed:
+                self._closed.discard(why)
+                self._wake_all()
 
     @property
     def closed(self) -> frozenset[str]:

@@ -33,6 +33,8 @@ from hotfolder.shop import Shop, failure_of, job_log
 _LOOK_AGAIN_S: Final = 0.25
 #: Pictures dropped together with their job are there, and whole in a moment: not worth calling the job waiting.
 _SETTLING_S: Final = 2.0
+#: For so long a job waits for the drops that are being admitted: they are on disk the sooner, it is in any case.
+_COURTESY_S: Final = 0.05
 #: A pattern has found all that it will once nothing of it changed for so long.
 _GLOB_SETTLE_S: Final = 3.0
 #: Files that are copied before other jobs get their turn.
@@ -91,6 +93,8 @@ class Preparer:
         #: Since when it is at one job.
         self._since: float | None = None
         self._wake = threading.Event()
+        self._free = threading.Event()
+        self._free.set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prepare")
 
@@ -114,6 +118,14 @@ class Preparer:
     def wake(self) -> None:
         """Something changed in the inbox: look again for what jobs wait for."""
         self._wake.set()
+
+    def hold(self) -> None:
+        """Drops are being admitted: begin no job for a moment, since both would wait for each other's turns."""
+        self._free.clear()
+
+    def let_go(self) -> None:
+        """They are; go on."""
+        self._free.set()
 
     def knows(self, job: Job) -> bool:
         """Whether the job is on its way already."""
@@ -176,6 +188,7 @@ class Preparer:
     def _try(self, pending: _Pending) -> None:
         """Bring one job as far as it goes; whatever happens, the thread goes on."""
         job = pending.job
+        self._free.wait(_COURTESY_S)
         self._since = self._clock.monotonic()
         try:
             if job.gone or job.ledger.ended or job.ledger.cancelled:
