@@ -19,7 +19,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constra
 
 .DELETE_ON_ERROR:
 .PHONY: install demo test lint types layers tests clean
-.PHONY: faults kills errors power-cuts soak load hostile bench
+.PHONY: faults kills tiny-kills errors power-cuts soak load hostile fuzz bench
 
 # The stamps make a second run take no time; a changed pin or dependency makes it install again.
 install: $(VENV)/.installed
@@ -61,10 +61,15 @@ tests: $(VENV)/.test-tools
 	$(BIN)/pytest --numprocesses 2
 
 # Of each of these `make tests` runs a sample.
-faults: kills errors power-cuts soak load hostile
+faults: kills tiny-kills errors power-cuts soak load hostile fuzz
 
 kills errors: $(VENV)/.test-tools
 	PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py $@
+
+# Real pipelines, with tiny models.
+tiny-kills: $(VENV)/.test-tools
+	PYTHONPATH=tests $(BIN)/python tests/faults/campaign.py kills --engine tiny --scenarios drop,review,take \
+	    --share 0.05 --double 0 --jobs 1
 
 power-cuts: $(VENV)/.test-tools
 	@mkdir -p build/faults
@@ -72,13 +77,19 @@ power-cuts: $(VENV)/.test-tools
 
 soak: $(VENV)/.test-tools
 	@mkdir -p build/faults
-	$(BIN)/python tests/faults/soak.py --drops 100000 --json build/faults/soak.json
+	PYTHONPATH=.:tests $(BIN)/python tests/faults/soak.py --drops 100000 --round 2500 --json build/faults/soak.json
 
 load: $(VENV)/.test-tools
-	LOAD=full $(BIN)/pytest -s tests/test_load.py tests/test_burst.py
+	LOAD=full $(BIN)/pytest -s tests/test_load.py tests/test_burst.py tests/faults/test_stopped.py
 
 hostile: $(VENV)/.test-tools
-	HYPOTHESIS_PROFILE=hostile $(BIN)/pytest -s tests/test_hostile_texts.py tests/test_hostile_pictures.py
+	HYPOTHESIS_PROFILE=hostile $(BIN)/pytest -s --timeout 0 tests/test_hostile_texts.py tests/test_hostile_pictures.py
+
+# Steered by coverage where atheris is: $(BIN)/pip install -e '.[fuzz]'. So many seconds for each of 19 readers.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.test-tools
+	@mkdir -p build/faults
+	PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) --json build/faults/fuzz.json
 
 bench: $(VENV)/.test-tools
 	PYTHONPATH=tests $(BIN)/python -m bench --out build/bench.jsonl
