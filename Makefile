@@ -56,9 +56,9 @@ types: $(VENV)/.test-tools
 layers: $(VENV)/.test-tools
 	$(BIN)/lint-imports --no-logo
 
-# Most tests wait for something: two at a time keep two cores busy.
+# Most tests wait for something: four at a time keep two cores busy.
 tests: $(VENV)/.test-tools
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 4
 
 # Of each of these `make tests` runs a sample.
 faults: kills tiny-kills errors power-cuts soak load hostile fuzz
