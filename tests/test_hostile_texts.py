@@ -25,10 +25,11 @@ TEXTS = [name for name in READERS if name != "picture"]
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     # What would be logged, thousands of times, is not what is looked at here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    return Desk(tmp_path_factory.mktemp("hostile") / "work")
+    yield Desk(tmp_path_factory.mktemp("hostile") / "work")
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")
