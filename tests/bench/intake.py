@@ -155,7 +155,7 @@ def _distribution(pairs: list[tuple[list[float], list[float]]]) -> Curve:
     for name, side in (("Hotfolder", 0), ("the reference", 1)):
         all_of_it = [value for pair in pairs for value in pair[side]]
         series[name] = [(percentile(all_of_it, part), float(part)) for part in parts]
-    return Curve(title="Intake latency at 100 drops a second", x="ms", y="per cent of drops", series=series, log_x=True)
+    return Curve(title="Intake latency at 100 drops a second", x="ms", y="% of drops", series=series, log_x=True)
 
 
 class _Duel:
