@@ -335,6 +335,9 @@ class _Daemon:
         live = list(self._shop.spool.live.values())
         # What the disk did not take is taken up again: an end, a job that was set aside.
         idle = not any(job.busy or job.ending or job.stale for job in live) and not self._shop.aside
+        # Its last picture is saved, its end not yet written: it is in nobody's hands for a moment.
+        running = (job for job in live if job.ledger.state is State.RUNNING)
+        idle = idle and all(job.table is not None and job.table.has_ready for job in running)
         return quiet and idle and (not len(line) or line.closed == {"pause"})
 
     def _result_of_only(self) -> int | None:
