@@ -38,7 +38,7 @@ class SystemClock:
 
     def now(self) -> Moment:
         """Return the time of day in UTC."""
-        return Moment.of(dt.datetime.now(dt.UTC))
+        return Moment.now(dt.UTC)
 
     def monotonic(self) -> float:
         """Return seconds since some fixed point."""

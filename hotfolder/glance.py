@@ -20,8 +20,9 @@ from hotfolder.shop import Shop, picture_s
 from hotfolder.status import DaemonStatus, Waiting
 from hotfolder.watch import Watch
 
-#: Progress is written twice a second, whoever looks how often.
+#: Progress is written twice a second, whoever looks how often; less often where that would take much of the time.
 _PROGRESS_S: Final = 0.45
+_MOST_OF_THE_TIME: Final = 0.05
 #: At the end `stopped` must be said, so that a passing fault is tried again.
 _LAST_TRIES: Final = 3
 #: The status is written when it changes, and at the latest after so long; the pages, for the eye, no more often.
@@ -44,25 +45,28 @@ class Glance:
         self._outputs = self._settings.outputs_dir
         self._started_at = shop.clock.now()
         self._settings_stamp = _stamp(self._settings.file)
-        self._written = b""
-        self._written_at = self._pages_at = self._progress_at = shop.clock.monotonic() - _STATUS_S
+        #: What stands in the status file, less what changes all the time.
+        self._written: list[bytes] = []
+        self._written_at = self._pages_at = shop.clock.monotonic() - _STATUS_S
+        self._next_at = shop.clock.monotonic()
 
     def show(self, *, last: bool = False) -> None:
         """Write progress, and status and pages where something changed; `last`: the daemon stops.
 
         What cannot be shown is no reason to stop: the next look tries again, and at the end there are a few.
         """
-        now = self._shop.clock.monotonic()
-        if not last and now - self._progress_at < _PROGRESS_S:
+        began = self._shop.clock.monotonic()
+        if not last and began < self._next_at:
             return
-        self._progress_at = now
         for _ in range(_LAST_TRIES if last else 1):
             try:
                 self._show(last=last)
             except Exception as error:  # noqa: BLE001 - a view: a full disk, a spoiled history, a bug of ours
                 _log.warning("status_not_written", error=names.shown(str(error)), exc_info=logs.bug(error))
             else:
-                return
+                break
+        took_s = self._shop.clock.monotonic() - began
+        self._next_at = began + max(_PROGRESS_S, took_s / _MOST_OF_THE_TIME)
 
     def _show(self, *, last: bool) -> None:
         spool = self._shop.spool
@@ -80,10 +84,11 @@ class Glance:
         now = self._shop.clock.monotonic()
         found = self._status("stopped" if last else None, live, busy)
         data = found.dump()
-        if not last and _lasting(data) == _lasting(self._written) and now - self._written_at < _STATUS_S:
+        lasting = _lasting(data)
+        if not last and lasting == self._written and now - self._written_at < _STATUS_S:
             return
         durable.write(self._outputs / status.FILE_NAME, data, sync=last)
-        self._written, self._written_at = data, now
+        self._written, self._written_at = lasting, now
         if last or now - self._pages_at >= _PAGES_S:
             self._pages_at = now
             self._show_pages(found, live, busy)
@@ -142,13 +147,13 @@ class Glance:
 
     def _waiting(self, busy: Sequence[Job]) -> list[Waiting]:
         """Return the first of the line, with the time at which each should begin as far as the pace is known."""
-        rows = []
+        rows, now = [], self._shop.clock.now()
         ahead_s: float | None = 0.0
         for job in busy:
             part = job.progress.step / job.progress.steps if job.progress and job.progress.steps else 0.0
             ahead_s = self._then(ahead_s, job, _under_way(job) - part)
         for position, (job, why) in enumerate(self._shop.line.first(_SHOWN_IN_LINE), 1):
-            eta = None if ahead_s is None else Moment.of(self._shop.clock.now() + dt.timedelta(seconds=ahead_s))
+            eta = None if ahead_s is None else Moment.of(now + dt.timedelta(seconds=ahead_s))
             rows.append(Waiting(job=job.name, position=position, eta=eta, why=why))
             ahead_s = self._then(ahead_s, job, job.table.open if job.table else 0)
         return rows
