@@ -1,7 +1,8 @@
 """Which cell next: priority, age, loaded model. A cache of what the spool says.
 
 Jobs go in the order in which they came. Among jobs of equal rank one whose model is loaded may go before an older one
-of another model, but over the same older job at most `MAX_OVERTAKES` times and for `MAX_OVERTAKE_S` seconds.
+of another model, but over the same older job at most `MAX_OVERTAKES` times and for `MAX_OVERTAKE_S` seconds. How many
+of those that may do is foreseen by `order`.
 """
 
 import threading
@@ -13,6 +14,7 @@ from typing import Final
 
 from hotfolder.clock import Clock
 from hotfolder.job import Job
+from hotfolder.order import LOOK_AHEAD, Waiting, best_stay
 from hotfolder.stagekeys import Lane
 from hotfolder.table import Place
 
@@ -57,6 +59,15 @@ class _Entry:
     overtaken_since: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stay:
+    """Which jobs of the loaded model go before the oldest one; kept until a job comes that may change it."""
+
+    oldest: str
+    loaded: str
+    first: frozenset[str]
+
+
 class Line:
     """The jobs that have cells to run. Used by several threads; every table is looked at and changed only here."""
 
@@ -70,6 +81,8 @@ class Line:
         self._cpu: list[tuple[Rank, str]] = []
         #: Those with a cell for the GPU, by model.
         self._models: dict[str, list[tuple[Rank, str]]] = {}
+        #: What was foreseen last.
+        self._stay: _Stay | None = None
         #: Jobs with cells whose turn comes later.
         self._later: set[str] = set()
         self._closed: set[str] = set()
@@ -269,10 +282,10 @@ class Line:
         It goes before the others in between too; the first of each model speaks for those behind it.
         """
         same_rank = oldest.rank[:2]
-        others = [queue[0] for key in loaded if (queue := self._models.get(key)) and queue[0][0][:2] == same_rank]
+        others = {key: queue[0] for key in loaded if (queue := self._models.get(key)) and queue[0][0][:2] == same_rank}
         if not others:
             return None
-        rank, name = min(others)
+        rank, name = min(others.values())
         heads = [queue[0] for key, queue in self._models.items() if key not in loaded]
         overtaken = [self._entries[head] for at, head in dict.fromkeys(heads) if same_rank == at[:2] and at < rank]
         now = self._clock.monotonic()
@@ -282,10 +295,36 @@ class Line:
                 return None
             if name not in entry.overtaken_by and len(entry.overtaken_by) >= MAX_OVERTAKES:
                 return None
+        # Where several are loaded it is not known which of them a load puts out: then as many go first as may.
+        if len(others) == 1 and name not in oldest.overtaken_by and name not in self._going_first(oldest, *others):
+            return None
         for entry in overtaken if note else ():
             entry.overtaken_by[name] = rank
             entry.overtaken_since = now if entry.overtaken_since is None else entry.overtaken_since
         return self._cell_of(self._entries[name], "gpu", loaded)
+
+    def _going_first(self, oldest: _Entry, loaded: str) -> Collection[str]:
+        """Return which jobs of the loaded model go before the oldest one, so that models are loaded least often."""
+        stay = self._stay
+        if stay is None or (stay.oldest, stay.loaded) != (oldest.job.name, loaded):
+            # The next jobs, and those of the loaded model, wherever they stand.
+            near = {*self._gpu[:LOOK_AHEAD], *self._models[loaded][:MAX_OVERTAKES]}
+            waiting: dict[str, Waiting] = {}
+            for rank, name in sorted(near):
+                cell = self._cell_of(self._entries[name], "gpu", {loaded}) if rank[:2] == oldest.rank[:2] else None
+                if cell is not None:
+                    waiting[name] = Waiting(model=cell.model, patience=self._patience(cell.model, rank))
+            count = best_stay(list(waiting.values()), loaded)
+            first = islice((name for name, job in waiting.items() if job.model == loaded), count)
+            self._stay = stay = _Stay(oldest=oldest.job.name, loaded=loaded, first=frozenset(first))
+        return stay.first
+
+    def _patience(self, model: str, rank: Rank) -> int:
+        """Return how many more may overtake a job of a model: whoever went before the first of it, and is younger."""
+        queue = self._models.get(model)
+        # None where the job's own cell was put back, and it is not in the line again by that.
+        overtook = self._entries[queue[0][1]].overtaken_by.values() if queue else ()
+        return MAX_OVERTAKES - sum(other > rank for other in overtook)
 
     def _why(self, entry: _Entry) -> str:
         if entry.overtaken_by:
@@ -322,6 +361,8 @@ class Line:
         insort(self._order, at)
         if entry.models:
             insort(self._gpu, at)
+            if self._stay and (self._stay.loaded in entry.models or bisect_left(self._gpu, at) < LOOK_AHEAD):
+                self._stay = None
         if entry.cpu:
             insort(self._cpu, at)
         for key in entry.models:
