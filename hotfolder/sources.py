@@ -3,8 +3,6 @@
 import hashlib
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import BinaryIO, Final
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hotfolder import durable, foreign, names, presets, takes
+from hotfolder import durable, foreign, names, png, presets, takes
 from hotfolder.errors import JobError
 from hotfolder.foreign import file_sha256
 from hotfolder.job import SOURCES
@@ -27,9 +25,6 @@ _BLOCK: Final = 1 << 20
 #: The highest value of 8 bits.
 _TOP: Final = 255
 _MAX_SHOWN: Final = 200
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-#: Length and kind.
-_CHUNK: Final = ">I4s"
 _JPEG: Final = b"\xff\xd8"
 #: Begins a scan, and stands nowhere in what is compressed.
 _SCAN: Final = b"\xff\xda"
@@ -171,7 +166,9 @@ def check(path: Path, name: str, max_megapixels: int) -> tuple[int, int]:
             raise _bad(name, found, "make it smaller, or raise max_megapixels of hotfolder.toml")
         _check_scans(path, name)
         size = _decode(image, name).size
-    _check_chunks(path, name)
+    fault = png.find_fault(path)
+    if fault is not None:
+        raise _bad(name, f"it cannot be decoded to the end: {fault}", _SAVE_AGAIN)
     return size
 
 
@@ -185,23 +182,6 @@ def _check_scans(path: Path, name: str) -> None:
             scans, last = scans + (last[-1:] + block).count(_SCAN), block
     if scans > _MAX_SCANS:
         raise _bad(name, f"{scans} scans of its pixels; at most {_MAX_SCANS} are accepted", _SAVE_AGAIN)
-
-
-def _check_chunks(path: Path, name: str) -> None:
-    """Check the checksums of a PNG: Pillow passes over those of the pixels."""
-    with path.open("rb") as file:
-        if file.read(len(_PNG)) != _PNG:
-            return
-        while len(head := file.read(struct.calcsize(_CHUNK))) == struct.calcsize(_CHUNK):
-            length, kind = struct.unpack(_CHUNK, head)
-            found = zlib.crc32(kind)
-            while length and (block := file.read(min(length, _BLOCK))):
-                found, length = zlib.crc32(block, found), length - len(block)
-            # A chunk that does not matter to the pixels begins with a small letter.
-            if file.read(4) != struct.pack(">I", found) and kind[:1].isupper():
-                raise _bad(name, f"the checksum of {names.shown(kind.decode('latin-1'))} is wrong", _SAVE_AGAIN)
-            if kind == b"IEND":
-                return
 
 
 def load(folder: Path, wanted: Mapping[str, Source], *, force: bool = False) -> dict[str, Image.Image]:

@@ -5,6 +5,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from PIL import Image, ImageDraw
@@ -69,7 +70,17 @@ def _taken() -> Iterator[tuple[str, bytes, tuple[int, int]]]:
     yield "PNG with thousands of chunks", _png(*[(b"teSt", b"")] * 5_000), (32, 32)
     yield "PNG with thousands of texts", _png(*[(b"tEXt", b"k%d\0v" % number) for number in range(5_000)]), (32, 32)
     yield "PNG whose pixels never end", _png(raw=bytes(50 * _MB)), (32, 32)
+    yield "PNG of two frames", _moving(0), (32, 32)
     yield "JPEG of 90 scans", scans(64, 64, 90), (64, 64)
+
+
+def _moving(lost_rows: int) -> bytes:
+    """A moving PNG of two frames; its first lacks some of its last rows."""
+    frame = Png(colour=GREY, depth=8, lost_rows=lost_rows)
+    told = [struct.pack(">IIIIIHHBB", number, 32, 32, 0, 0, 1, 10, 0, 0) for number in (0, 1)]
+    second = struct.pack(">I", 2) + zlib.compress(bytes(33 * 32))
+    before = ((b"acTL", struct.pack(">II", 2, 0)), (b"fcTL", told[0]))
+    return replace(frame, before=before, after=((b"fcTL", told[1]), (b"fdAT", second))).write()
 
 
 def _refused() -> Iterator[tuple[str, bytes]]:
@@ -84,6 +95,7 @@ def _refused() -> Iterator[tuple[str, bytes]]:
     yield "a PNG within a page", b"<html>" + Png(colour=GREY, depth=8).write()
     yield "a program", b"\x7fELF" + bytes(200)
     yield "zeros", bytes(10_000)
+    yield "PNG of two frames whose first lacks a row", _moving(1)
     bomb = zlib.compress(bytes(100 * _MB), 9)
     yield "zTXt that grows", _png((b"zTXt", b"k\0\0" + bomb))
     yield "iTXt that grows", _png((b"iTXt", b"k\0\1\0\0\0" + bomb))

@@ -45,6 +45,8 @@ class Png:
     before: tuple[tuple[bytes, bytes], ...] = ()
     #: Bytes of each IDAT; None: one for all.
     idat: int | None = None
+    #: Rows that never come: the last ones, of an interlaced picture those of the last passes.
+    lost_rows: int = 0
     after: tuple[tuple[bytes, bytes], ...] = field(default=())
 
     def sample(self, x: int, y: int) -> tuple[int, ...]:
@@ -79,7 +81,8 @@ class Png:
         header = struct.pack(
             ">IIBBBBB", self.width, self.height, self.depth, self.colour, 0, 0, 1 if self.interlaced else 0
         )
-        data = zlib.compress(b"".join(self._rows()), self.level)
+        rows = list(self._rows())
+        data = zlib.compress(b"".join(rows[: len(rows) - self.lost_rows]), self.level)
         size = self.idat or len(data)
         parts = [(b"IHDR", header)]
         if self.colour == PALETTE:

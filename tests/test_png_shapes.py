@@ -1,5 +1,6 @@
 """Every PNG that the format allows comes as a viewer shows it, and every broken one is called so."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,15 @@ def test_a_png_of_any_shape_comes_as_it_is_shown(settings: Settings, name: str) 
     difference = np.abs(np.asarray(image).astype(int) - np.array(wanted))
     # Of 16 bits the upper eight are taken, of the colour and of its alpha.
     assert difference.max() <= (2 if png.depth == 16 else 1), "but for rounding"
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_png_that_ends_a_row_too_soon_is_called_so(settings: Settings, name: str) -> None:
+    png: Png = SHAPES[name]
+    for lost in {1, 1 + png.height // 2}:
+        error = refused(settings, replace(png, lost_rows=lost).write())
+        assert error.code == "bad-picture"
+        assert error.message.startswith("a.png: it cannot be decoded to the end: ")
 
 
 @pytest.mark.parametrize("name", BROKEN)
