@@ -29,7 +29,7 @@ from hotfolder.gallery import Gallery
 from hotfolder.glance import Glance
 from hotfolder.intake import Intake
 from hotfolder.job import Job
-from hotfolder.journal import State
+from hotfolder.journal import ENDS, State
 from hotfolder.line import Line
 from hotfolder.lock import Lock
 from hotfolder.notify import Notifier
@@ -319,10 +319,7 @@ class _Daemon:
     def _drained(self) -> bool:
         """Whether nothing is left that can go on by itself: scheduled, held and paused jobs stay."""
         began = self._intake.passes
-        if began == 0 or self._intake.last.unsettled or self._intake.last.ready or not self._preparer.idle:
-            return False
-        line = self._shop.line
-        if (len(line) and line.closed != {"pause"}) or any(job.busy for job in list(self._shop.spool.live.values())):
+        if began == 0 or not self._seems_drained():
             return False
         # A job may have been handed from one part to the next between two looks: one more whole pass says so.
         deadline = self._clock.monotonic() + 10 * self._scanner.scan_s
@@ -330,15 +327,28 @@ class _Daemon:
             self._wake.set()
             if self._stop.wait(0.01):
                 break
-        last = self._intake.last
-        quiet = not (last.unsettled or last.ready) and self._preparer.idle
-        live = list(self._shop.spool.live.values())
-        # What the disk did not take is taken up again: an end, a job that was set aside.
-        idle = not any(job.busy or job.ending or job.stale for job in live) and not self._shop.aside
-        # Its last picture is saved, its end not yet written: it is in nobody's hands for a moment.
-        running = (job for job in live if job.ledger.state is State.RUNNING)
-        idle = idle and all(job.table is not None and job.table.has_ready for job in running)
-        return quiet and idle and (not len(line) or line.closed == {"pause"})
+        return self._seems_drained()
+
+    def _seems_drained(self) -> bool:
+        last, line = self._intake.last, self._shop.line
+        if last.unsettled or last.ready or not self._preparer.idle or self._shop.aside:
+            return False
+        # The line before its jobs: a cell that has left it is under way, or its job says what came of it.
+        paused = line.closed == {"pause"}
+        if len(line) and not paused:
+            return False
+        return not any(self._goes_on(job, paused=paused) for job in list(self._shop.spool.live.values()))
+
+    def _goes_on(self, job: Job, *, paused: bool) -> bool:
+        """Whether a cell of a job is under way, or its end is on its way to disk, history and exit code."""
+        # What the disk did not take is taken up again.
+        if job.busy or job.ending or job.stale:
+            return True
+        state = job.ledger.state
+        if state is State.RUNNING:
+            # In a pause what is left of it stays in the line.
+            return not (paused and self._shop.line.has_cells(job))
+        return state in ENDS
 
     def _result_of_only(self) -> int | None:
         """Return the exit code once the jobs of this NAME have ended, or can no longer end by themselves."""

@@ -1,10 +1,13 @@
-"""The process that a daemon lives in."""
+"""The process that a daemon lives in, and when it ends."""
 
 import sys
+import threading
 
 from conftest import Serve, Workspace
 from painted import PaintedEngine
+from waiting import wait_until
 
+from hotfolder.clock import Moment, SystemClock
 from hotfolder.engine import Request
 
 
@@ -21,3 +24,41 @@ def test_threads_take_their_turns_quickly_for_as_long_as_a_daemon_serves(workspa
     assert served.stop() == 0
     assert max(turns) < before / 5
     assert sys.getswitchinterval() == before
+
+
+class LateEnd(SystemClock):
+    """The clock of a daemon whose one job has failed: who writes that is told the time only after many looks at it.
+
+    Or once the daemon has given up its engine, which it does when it ends.
+    """
+
+    def __init__(self, workspace: Workspace, given_up: threading.Event) -> None:
+        self._workspace, self._given_up = workspace, given_up
+        self._looks = 0
+        #: What the status of the job said meanwhile, and whether the daemon waited.
+        self.waited: dict[str, bool] = {}
+
+    def now(self) -> Moment:
+        if threading.current_thread().name == "save" and self._workspace.status("mug_take01").get("failed"):
+            enough = self._looks + 100
+            wait_until(lambda: self._looks > enough or self._given_up.is_set())
+            self.waited[self._workspace.state("mug_take01")] = not self._given_up.is_set()
+        return super().now()
+
+    def monotonic(self) -> float:
+        self._looks += threading.current_thread().name == "served"
+        return super().monotonic()
+
+
+def test_a_drain_waits_for_the_end_of_a_job_that_is_being_written(workspace: Workspace, serve: Serve) -> None:
+    """Nothing of it is under way any more, but its end is not on disk yet, or not in the history."""
+
+    def fail(request: Request, step: int) -> None:
+        raise RuntimeError("no")
+
+    engine = PaintedEngine(before_step=fail)
+    clock = LateEnd(workspace, engine.closed)
+    workspace.drop("mug.toml")
+    assert serve(engine, clock=clock, drain=True).join() == 3
+    assert clock.waited == {"running": True, "failed": True}
+    assert workspace.state("mug_take01") == "failed"
