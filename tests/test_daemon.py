@@ -1,7 +1,10 @@
 """The process that a daemon lives in, and when it ends."""
 
+import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from conftest import Serve, Workspace
 from painted import PaintedEngine
@@ -9,6 +12,25 @@ from waiting import wait_until
 
 from hotfolder.clock import Moment, SystemClock
 from hotfolder.engine import Request
+
+#: Serves a job, and says from the GPU thread which of our models nobody has built yet.
+MODELS = """
+import sys
+from pathlib import Path
+from painted import PaintedEngine
+from pydantic import BaseModel
+from hotfolder import daemon
+from hotfolder.settings import Settings
+
+def look(request, step):
+    models = [BaseModel]
+    for model in models:
+        models += model.__subclasses__()
+    ours = {model for model in models if model.__module__.startswith("hotfolder.")}
+    print("MODELS", len(ours) > 0, sorted(model.__name__ for model in ours if not model.__pydantic_complete__))
+
+daemon.serve(Settings.read(Path(sys.argv[1])), PaintedEngine(before_step=look), drain=True)
+"""
 
 
 def test_threads_take_their_turns_quickly_for_as_long_as_a_daemon_serves(workspace: Workspace, serve: Serve) -> None:
@@ -62,3 +84,18 @@ def test_a_drain_waits_for_the_end_of_a_job_that_is_being_written(workspace: Wor
     assert serve(engine, clock=clock, drain=True).join() == 3
     assert clock.waited == {"running": True, "failed": True}
     assert workspace.state("mug_take01") == "failed"
+
+
+def test_the_threads_of_a_daemon_find_every_model_built(workspace: Workspace) -> None:
+    """Two that build the same one at once can fail. In a new process: in this one other tests may have built them."""
+    workspace.drop("mug.toml", 'prompt = "a mug"\nsteps = 1\n')
+    found = subprocess.run(
+        [sys.executable, "-c", MODELS, str(workspace.root)],
+        cwd=Path(__file__).parent,
+        env={**os.environ, **workspace.variables()},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert found.stdout == "MODELS True []\n", found.stderr
