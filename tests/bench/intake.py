@@ -54,31 +54,27 @@ def latency(bench: Bench) -> Iterator[Finding]:
 def burst(bench: Bench) -> Iterator[Finding]:
     """From the first rename of a burst until every job stands in the line."""
     many, small = bench.size(50_000, 1_000), bench.size(10_000, 200)
-    known: dict[str, dict[int, float]] = {"Hotfolder": {}, "the reference": {}}
+    measured = {}
     for size, rounds in ((small, bench.size(3, 1)), (many, 1)):
         with bench.folder() as folder:
             duel = _Duel(folder, size)
-            pairs = in_turns(duel.until_queued_s, lambda duel=duel: duel.until_queued_s("planned"), rounds)  # type: ignore[misc]
-        known["Hotfolder"][size] = median(ours for ours, _ in pairs)
-        known["the reference"][size] = median(theirs for _, theirs in pairs)
-        yield _burst_of(bench, size, pairs, "")
+            measured[size] = in_turns(duel.until_queued_s, lambda duel=duel: duel.until_queued_s("planned"), rounds)  # type: ignore[misc]
+        yield _burst_of(bench, size, measured[size], "")
     with bench.folder() as folder:
         duel = _Duel(folder, small)
         pairs = in_turns(lambda: duel.until_queued_s(events="false"), lambda: duel.until_queued_s("planned"), 1)
     yield _burst_of(bench, small, pairs, ", without events")
-    yield _growth(bench, "burst", known, "until all are queued, s")
+    yield _growth(bench, "burst", measured, "until all are queued, s")
 
 
 def jobs(bench: Bench) -> Iterator[Finding]:
     """Jobs of one small painted picture a second, from the first rename to the last end."""
-    known: dict[str, dict[int, float]] = {"Hotfolder": {}, "the reference": {}}
+    measured = {}
     small, many = bench.size(1_000, 50), bench.size(10_000, 250)
     for size, rounds in ((small, bench.size(5, 1)), (many, 1)):
         with bench.folder() as folder:
             duel = _Duel(folder, size)
-            pairs = in_turns(duel.until_ended_s, lambda duel=duel: duel.until_ended_s("ended"), rounds)  # type: ignore[misc]
-        known["Hotfolder"][size] = median(ours for ours, _ in pairs)
-        known["the reference"][size] = median(theirs for _, theirs in pairs)
+            measured[size] = in_turns(duel.until_ended_s, lambda duel=duel: duel.until_ended_s("ended"), rounds)  # type: ignore[misc]
         yield Finding(
             metric=f"no-op jobs a second, {size:,}",
             against="the reference",
@@ -86,10 +82,10 @@ def jobs(bench: Bench) -> Iterator[Finding]:
             target=at_least(0.67),
             disk=bench.disk,
             size=size,
-            pairs=ratios([(size / ours, size / theirs) for ours, theirs in pairs]),
+            pairs=ratios([(size / ours, size / theirs) for ours, theirs in measured[size]]),
         )
-    yield _growth(bench, "no-op jobs", known, "until all have ended, s")
-    yield from _celery(bench, small, small / known["Hotfolder"][small])
+    yield _growth(bench, "no-op jobs", measured, "until all have ended, s")
+    yield from _celery(bench, small, small / median(ours for ours, _ in measured[small]))
 
 
 def _celery(bench: Bench, size: int, ours: float) -> Iterator[Finding]:
@@ -124,9 +120,10 @@ def _burst_of(bench: Bench, size: int, pairs: list[tuple[float, float]], how: st
     )
 
 
-def _growth(bench: Bench, what: str, known: Mapping[str, Mapping[int, float]], seconds: str) -> Finding:
-    """Args: known: seconds by size, of each of the two."""
-    ours = known["Hotfolder"]
+def _growth(bench: Bench, what: str, measured: Mapping[int, list[tuple[float, float]]], seconds: str) -> Finding:
+    """Args: measured: seconds, ours and theirs, by size."""
+    ours = {size: median(one for one, _ in pairs) for size, pairs in measured.items()}
+    theirs = {size: median(other for _, other in pairs) for size, pairs in measured.items()}
     small, many = min(ours), max(ours)
     exponent = math.log(ours[many] / ours[small]) / math.log(many / small)
     return Finding(
@@ -142,7 +139,7 @@ def _growth(bench: Bench, what: str, known: Mapping[str, Mapping[int, float]], s
             title=f"{what.capitalize()}: the time by how many",
             x="how many",
             y=seconds,
-            series={name: sorted(times.items()) for name, times in known.items()},
+            series={"Hotfolder": sorted(ours.items()), "the reference": sorted(theirs.items())},
             log_x=True,
             log_y=True,
         ),
