@@ -18,6 +18,8 @@ from hotfolder.status import FILE_NAME
 
 #: Raised when the tables change; an index of another version is made again.
 _VERSION: Final = 1
+#: Pages that SQLite keeps in memory. By default 2 MB, filled by some thousand jobs: the kernel has them anyhow.
+_CACHE_KIB: Final = 256
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY, state TEXT NOT NULL, finished_at TEXT NOT NULL, preset TEXT NOT NULL, title TEXT NOT NULL,
@@ -168,6 +170,7 @@ class Gallery:
             # A cache: what a power cut takes is read from the status files again.
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = OFF")
+            self._base.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             known = self._base.execute("PRAGMA user_version").fetchone()[0] == _VERSION
             with self._base:
                 if not known:

@@ -1,7 +1,9 @@
 """The history of jobs that ended: a cache, so that nothing is lost with it."""
 
+import ctypes
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,38 @@ def test_asking_without_an_index_reads_the_status_files_and_writes_nothing(cache
     job_on_disk(outputs, "mug_take01", State.COMPLETED)
     assert [one.job for one in recent(cache, outputs, 10)] == ["mug_take01"]
     assert not cache.exists()
+
+
+class MallInfo(ctypes.Structure):
+    """What glibc says of its memory."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+@pytest.fixture
+def allocated() -> Callable[[], int]:
+    """Bytes that C code has allocated and not freed."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("needs glibc 2.33")
+    libc.mallinfo2.restype = MallInfo
+    return lambda: int(libc.mallinfo2().uordblks)
+
+
+def test_thousands_of_jobs_take_no_memory(cache: Path, outputs: Path, allocated: Callable[[], int]) -> None:
+    base = Gallery(cache, outputs)
+
+    def add(begin: int, end: int) -> int:
+        for number in range(begin, end):
+            base.add(ended(f"mug-{number:06d}_take01", picture=f"mug-{number:06d}_take01_001.png"))
+        return allocated()
+
+    before = add(0, 1_000)
+    assert add(1_000, 6_000) - before < 250_000
+    base.close()
 
 
 def test_the_history_survives_the_loss_of_the_cache(workspace: Workspace, serve: Serve) -> None:
