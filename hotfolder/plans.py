@@ -24,12 +24,7 @@ class Plans:
     def add(self, folder: Path, sha256: str, plan: Plan, size: int) -> None:
         """Know a plan of `size` bytes, instead of those that were not used for longest."""
         with self._lock:
-            _, before = self._known.pop((folder, sha256), (plan, 0))
-            self._known[folder, sha256] = plan, size
-            self._bytes += size - before
-            while self._bytes > _MAX_BYTES and len(self._known) > 1:
-                _, gone = self._known.pop(next(iter(self._known)))
-                self._bytes -= gone
+            self._keep((folder, sha256), plan, size)
 
     def forget(self, job: Job) -> None:
         """A job has ended: nobody asks for its plan any more, or seldom."""
@@ -66,5 +61,16 @@ class Plans:
             plan = Plan.load(data)
         except (FileNotFoundError, IsADirectoryError, ValueError) as error:
             raise JobError("changed-file", f"{file} cannot be read any more", hint) from error
-        self.add(job.folder, job.ledger.plan_sha256 or "", plan, len(data))
+        with self._lock:
+            # Nobody would let go of one that was asked for just when its job was forgotten.
+            if not (job.ledger.ended or job.gone):
+                self._keep(key, plan, len(data))
         return plan
+
+    def _keep(self, key: tuple[Path, str | None], plan: Plan, size: int) -> None:
+        _, before = self._known.pop(key, (plan, 0))
+        self._known[key] = plan, size
+        self._bytes += size - before
+        while self._bytes > _MAX_BYTES and len(self._known) > 1:
+            _, gone = self._known.pop(next(iter(self._known)))
+            self._bytes -= gone

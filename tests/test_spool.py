@@ -1,9 +1,11 @@
 """Admission and recovery, step by step: a drop is never lost and never doubled, wherever a process stopped."""
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -620,6 +622,18 @@ def test_a_plan_that_is_not_as_it_was_written_fails_its_job_by_name_and_no_other
     assert ledger.error is not None
     assert ledger.error.code == "changed-file"
     assert "plan.toml" in ledger.error.message
+
+
+def test_the_plan_of_a_job_that_was_let_go_of_is_not_kept(desk: Desk) -> None:
+    """Whoever shows jobs may ask for one just then: it is read, and dropped again."""
+    job = planned(desk)
+    desk.spool.ended(job, State.CANCELLED)
+    desk.spool.forget(job)
+    plan = desk.spool.plan(job)
+    known = weakref.ref(plan)
+    del plan
+    gc.collect()
+    assert known() is None
 
 
 def test_leftovers_of_writing_go_at_the_start(desk: Desk) -> None:
