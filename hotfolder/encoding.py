@@ -8,7 +8,6 @@ from math import sqrt
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
@@ -209,6 +208,8 @@ def _plain(image: Image.Image, *, alpha: bool) -> Image.Image:
     """
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
+        import numpy as np  # large, and seldom needed
+
         values = np.asarray(image, dtype=np.uint32)
         image = Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8))
     elif image.has_transparency_data:

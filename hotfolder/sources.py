@@ -243,7 +243,7 @@ def _in_8_bits(image: Image.Image, key: int | None) -> Image.Image:
     Args:
         key: the value that is transparent, if one is.
     """
-    import numpy as np  # slow to load, and seldom needed
+    import numpy as np  # large, and seldom needed
 
     top = 65535.0 if image.mode.startswith("I") else 1.0
     values = np.array(image, dtype=np.float32)

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
 from PIL import Image
 
 from hotfolder.engine import Box, Made
@@ -81,15 +80,16 @@ def _scale(region: Image.Image, told: Generation | None) -> float:
 
 def _soft(inner: Box, outer: Box) -> Image.Image:
     """Return a mask (L) of `outer`: white in `inner`, passing to black at its own edges, not at the picture's."""
-    across = _ramp(inner.left - outer.left, inner.width, outer.right - inner.right)
-    down = _ramp(inner.top - outer.top, inner.height, outer.bottom - inner.bottom)
+    import numpy as np  # large, and seldom needed
+
+    def ramp(rise: int, level: int, fall: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        up = (np.arange(rise) + 0.5) / max(rise, 1)
+        down = (np.arange(fall)[::-1] + 0.5) / max(fall, 1)
+        return np.concatenate([up, np.ones(level), down])
+
+    across = ramp(inner.left - outer.left, inner.width, outer.right - inner.right)
+    down = ramp(inner.top - outer.top, inner.height, outer.bottom - inner.bottom)
     return Image.fromarray(np.rint(np.outer(down, across) * 255).astype(np.uint8))
-
-
-def _ramp(rise: int, level: int, fall: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    up = (np.arange(rise) + 0.5) / max(rise, 1)
-    down = (np.arange(fall)[::-1] + 0.5) / max(fall, 1)
-    return np.concatenate([up, np.ones(level), down])
 
 
 STAGE: Final = Stage(version=1, run=_run)

@@ -9,7 +9,6 @@ from hotfolder.errors import JobError
 from hotfolder.names import shown
 from hotfolder.stagekeys import Detect
 from hotfolder.stages.asking import ask
-from hotfolder.stages.subject import find_subject
 from hotfolder.stages.work import Call, Outcome, Stage, Work
 
 
@@ -40,6 +39,8 @@ def _asked(work: Work, call: Call) -> Answer:
     keys: Detect = call.keys
     if keys.helper:
         return ask(call, [work.picture], text=keys.label or "", threshold=keys.threshold)
+    from hotfolder.stages.subject import find_subject  # and numpy with it: large, and seldom needed
+
     subject = find_subject(work.picture, keys.label or "subject")
     return Answer(boxes=(subject,) if subject else ())
 

@@ -4,8 +4,6 @@ from typing import Final
 
 from PIL import Image
 
-from hotfolder.stages.subject import find_subject
-
 #: Left, top, right, bottom in pixels; right and bottom are the first that are not in it.
 Area = tuple[int, int, int, int]
 Size = tuple[int, int]
@@ -18,6 +16,8 @@ def place(picture: Image.Image, aspect: str, gravity: str) -> tuple[Area, str | 
     frame = largest(picture.size, aspect)
     if gravity != "subject":
         return _drawn_to(frame, picture.size, gravity), None
+    from hotfolder.stages.subject import find_subject  # and numpy with it: large, and seldom needed
+
     subject = find_subject(picture)
     if subject is None:
         return _drawn_to(frame, picture.size, "center"), NO_SUBJECT

@@ -10,7 +10,6 @@ from PIL import Image
 
 from hotfolder.stagekeys import Prepare
 from hotfolder.stages.asking import ask, image_of
-from hotfolder.stages.canny import find_edges
 from hotfolder.stages.canvas import opaque
 from hotfolder.stages.work import Call, Outcome, Stage, Work
 
@@ -21,6 +20,8 @@ def _run(work: Work, call: Call) -> Outcome:
     if keys.control is None:
         return Outcome(work=work)
     if keys.control == "canny":
+        from hotfolder.stages.canny import find_edges  # and numpy with it: large, and seldom needed
+
         edges = find_edges(opaque(work.picture).convert("L"), keys.low, keys.high, lambda: call.tick("prepare", 0, 0))
         return Outcome(work=replace(work, control=Image.fromarray(edges).convert("RGB")))
     answer = ask(call, [work.picture])

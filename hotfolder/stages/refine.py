@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
 from PIL import Image
 
 from hotfolder.plan import SIZE_STEP
@@ -25,6 +24,8 @@ def _padded(picture: Image.Image) -> Image.Image:
     right, bottom = (-side % SIZE_STEP for side in picture.size)
     if not right and not bottom:
         return picture
+    import numpy as np  # large, and seldom needed
+
     return Image.fromarray(np.pad(np.asarray(picture), ((0, bottom), (0, right), (0, 0)), mode="edge"))
 
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Final, Literal
 
-import numpy as np
 from PIL import Image
 
 from hotfolder.stagekeys import Rotate
@@ -63,6 +62,8 @@ def _turned(picture: Image.Image, angle: float, colour: str) -> Image.Image:
 
 def _rimmed(picture: Image.Image, fill: Literal["edge", "constant"]) -> Image.Image:
     """Add a rim that repeats the outermost pixels, or is black: without one, Pillow cuts turned edges off in steps."""
+    import numpy as np  # large, and seldom needed
+
     pixels = np.asarray(picture)
     padded = np.pad(pixels, [(_RIM, _RIM), (_RIM, _RIM), (0, 0)][: pixels.ndim], mode=fill)
     return Image.frombytes(picture.mode, (picture.width + 2 * _RIM, picture.height + 2 * _RIM), padded.tobytes())

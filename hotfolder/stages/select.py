@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-import numpy as np
 from PIL import Image
 
 from hotfolder.stagekeys import Select
@@ -50,6 +49,8 @@ def _sharpness(pictures: Sequence[Image.Image], call: Call) -> tuple[float, ...]
 
 
 def _laplacian_variance(picture: Image.Image, side: int) -> float:
+    import numpy as np  # large, and seldom needed
+
     scale = side / max(picture.size)
     width, height = (max(1, round(length * scale)) for length in picture.size)
     light = opaque(picture).convert("L").resize((width, height), Image.Resampling.LANCZOS)

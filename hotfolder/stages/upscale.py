@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 from PIL import Image
 
 from hotfolder.stagekeys import Upscale
@@ -104,6 +103,8 @@ def _joined(parts: Sequence[Image.Image], spans: Sequence[Span], scale: int, *, 
 
 def _ramp(size: Span, shared: int, *, sideways: bool) -> Image.Image:
     """Return the weight of a part: L, from black to white over the pixels that it shares, then white."""
+    import numpy as np  # large, and seldom needed
+
     length = size[0] if sideways else size[1]
     weights = np.clip((np.arange(length) + 0.5) / shared, 0.0, 1.0) * 255.0
     line = Image.fromarray(weights.round().astype(np.uint8)[None, :])
