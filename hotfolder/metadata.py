@@ -6,9 +6,9 @@ The same words go into every format: PNG has text chunks for them, the others EX
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from html import escape
 from pathlib import PurePosixPath
 from typing import Final
-from xml.sax.saxutils import escape
 
 from hotfolder.clock import Moment
 from hotfolder.plan import Generation
@@ -69,7 +69,7 @@ def xmp_packet(record: Record, *, prompt: bool = True, own: str | None = None) -
     if own is not None:
         # Beyond ASCII, JSON has characters only inside of strings, where it knows this way to write them as well.
         fields["hotfolder:Record"] = _NO_XML.sub(lambda found: f"\\u{ord(found.group()):04x}", own)
-    body = "\n".join(f"   <{name}>{escape(_NO_XML.sub('', value))}</{name}>" for name, value in fields.items() if value)
+    body = "\n".join(f"   <{name}>{_xml(value)}</{name}>" for name, value in fields.items() if value)
     # The processing instructions and the id are fixed by the XMP specification, part 1, section 7.3.2.
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -164,6 +164,11 @@ def _program(record: Record) -> str:
 def _whole_prompt(record: Record, told: Generation) -> str:
     negative = told.negative_prompt
     return (record.prompt or "") + (f"\nNegative prompt: {negative}" if negative else "")
+
+
+def _xml(text: str) -> str:
+    """Return a text as it stands in an element of XML."""
+    return escape(_NO_XML.sub("", text), quote=False)
 
 
 def _prompt(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, WebPImagePlugin
 
 from hotfolder import durable
 
@@ -22,6 +22,8 @@ _ATTEMPTS: Final = ((SIDE, 80), (SIDE, 60), (SIDE, 35), (SIDE, 10), (SIDE // 2, 
 _BELOW: Final = frozenset({"sources", "work"})
 #: What a file system may round a time to.
 _SAME_TIME_NS: Final = 2_000_000_000
+#: Known to Pillow from here on: asked for a format that it has not loaded, it loads all 45 that it has.
+_FORMAT: Final = WebPImagePlugin.WebPImageFile.format
 #: What Pillow raises for files that it cannot or will not decode.
 _UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -95,7 +97,7 @@ def thumbnail(image: Image.Image) -> bytes:
 
 def _encoded(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=quality, alpha_quality=quality, method=2)
+    image.save(buffer, _FORMAT, quality=quality, alpha_quality=quality, method=2)
     return buffer.getvalue()
 
 
