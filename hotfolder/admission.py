@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import structlog
-
-from hotfolder import durable, journal, names, status
+from hotfolder import durable, journal, logs, names, status
 from hotfolder.claim import Seen, claim, claim_again, is_seen
 from hotfolder.clock import Clock, Moment
 from hotfolder.foreign import file_sha256
@@ -38,7 +36,7 @@ _HALF: Final = (".toml.tmp", ".html.tmp")
 _CLAIM: Final = ".hotfolder-"
 _TAKING: Final = ".taking"
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

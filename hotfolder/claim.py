@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
-from hotfolder import durable, lease, names
+from hotfolder import durable, lease, logs, names
 
 #: What file systems without hard links answer.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,6 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from hotfolder import durable, logs, names, resume, run
 from hotfolder.errors import HotfolderError
 from hotfolder.job import Job
@@ -19,7 +17,7 @@ PATIENCE_S: Final = 60.0
 #: Notices about control files that the daemon's status keeps.
 _MAX_NOTICES: Final = 20
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 class Controls:

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, TextIO
 
-import structlog
 from pydantic import BaseModel
 
 from hotfolder import checkpoint, logs, names, run, salvage
@@ -67,7 +66,7 @@ _EXIT_HUNG: Final = 70
 
 OK, NOT_COMPLETED, BROKEN, CANCELLED = 0, 3, 1, 130
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 def serve(

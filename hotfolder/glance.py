@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from hotfolder import durable, logs, names, pages, status
 from hotfolder.clock import Moment
 from hotfolder.intake import Intake
@@ -32,7 +30,7 @@ _SHOWN_IN_LINE: Final = 50
 _SHOWN_ENDED: Final = 24
 _SHOWN_IGNORED: Final = 100
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 class Glance:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
 import tomli_w
 
 from hotfolder import lanes, logs, names, run, schedules, tomltext
@@ -32,7 +31,7 @@ _FOLDERS_A_LOOK: Final = 200
 _VIA: Final = re.compile(rb"^#! via ([a-z]{1,12})\r?$", re.MULTILINE)
 _KNOWN_VIA: Final = frozenset({"cli", "api", "page", "mcp", "replay"})
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 class Intake:

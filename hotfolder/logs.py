@@ -5,15 +5,39 @@ import os
 import sqlite3
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TextIO
-
-import structlog
-from structlog.typing import EventDict, WrappedLogger
 
 from hotfolder.errors import HotfolderError
 
+
+@contextmanager
+def _as_if_absent(module: str) -> Iterator[None]:
+    """Within this an import of a module fails, as where it is not installed; one that is loaded already stays."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # what Python has for that, though typeshed does not
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+# It loads rich if it can, for tracebacks that only a terminal shows: 5 MB of a daemon that waits. See `_traceback`.
+with _as_if_absent("rich"):
+    import structlog
+    from structlog.typing import EventDict, ExcInfo, WrappedLogger
+
+Log = structlog.stdlib.BoundLogger
+
 FILE_NAME: Final = "log.jsonl"
+
+
+def logger(name: str) -> Log:
+    """Return the log of a module."""
+    return structlog.get_logger(name)  # type: ignore[no-any-return]  # structlog's proxy
 
 
 def set_up(stream: TextIO | None = None) -> None:
@@ -22,7 +46,9 @@ def set_up(stream: TextIO | None = None) -> None:
     console = _Console(stream)
     pretty = stream.isatty()
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(ensure_ascii=True)
+        structlog.dev.ConsoleRenderer(exception_formatter=_traceback)
+        if pretty
+        else structlog.processors.JSONRenderer(ensure_ascii=True)
     )
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -56,6 +82,16 @@ class _Console:
             self._stream.flush()
 
     log = debug = info = warning = warn = error = critical = fatal = exception = msg
+
+
+def _traceback(stream: TextIO, error: ExcInfo) -> None:
+    """Write a traceback as structlog does where it finds rich."""
+    from rich.console import Console
+    from rich.traceback import Traceback
+
+    stream.write("\n")
+    shown = Traceback.from_exception(*error, width=None, word_wrap=True, show_locals=True)
+    Console(file=stream, color_system="truecolor").print(shown)
 
 
 def _to_job(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, assert_never
 
-import structlog
-
 from hotfolder import batch, durable, foreign, jobfile, lanes, logs, names, run, sources, takes, tomltext
 from hotfolder.batch import Found
 from hotfolder.clock import Moment
@@ -43,7 +41,7 @@ _MAX_PROBLEMS: Final = 100
 #: Files that a job says it waits for.
 _MAX_WAITING_FOR: Final = 20
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 @dataclass(kw_only=True)

@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import structlog
-
-from hotfolder import names, record
+from hotfolder import logs, names, record
 from hotfolder.cells import Handoff
 from hotfolder.clock import Clock
 from hotfolder.engine import Engine, JobStopped, StopReason
@@ -61,9 +59,9 @@ def note_pace(shop: Shop, cell: Cell, seconds: float) -> None:
     shop.pace[cell.model] = 0.7 * before + 0.3 * pace
 
 
-def job_log(job: Job) -> structlog.stdlib.BoundLogger:
+def job_log(job: Job) -> logs.Log:
     """Return the log of a job: it goes to the console and to the job's log.jsonl."""
-    return structlog.get_logger("hotfolder.job").bind(job=job.name, folder="" if job.gone else str(job.folder))  # type: ignore[no-any-return]  # structlog's proxy
+    return logs.logger("hotfolder.job").bind(job=job.name, folder="" if job.gone else str(job.folder))
 
 
 def failure_of(

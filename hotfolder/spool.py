@@ -6,9 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
-from hotfolder import durable, journal, names, status
+from hotfolder import durable, journal, logs, names, status
 from hotfolder.admission import Admission, Drop, Fill
 from hotfolder.clock import Clock
 from hotfolder.engine import StopReason
@@ -27,7 +25,7 @@ RESUMABLE: Final = frozenset({State.FAILED, State.CANCELLED, State.PARTIAL})
 _LARGE: Final = 50
 _SHOW_EVERY_S: Final = 0.5
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 class Spool:

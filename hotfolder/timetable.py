@@ -14,9 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
-from hotfolder import claim, durable, foreign, names, schedules
+from hotfolder import claim, durable, foreign, logs, names, schedules
 from hotfolder.admission import Drop
 from hotfolder.claim import Seen
 from hotfolder.clock import Clock, Moment
@@ -37,7 +35,7 @@ _BELIEVED: Final = dt.timedelta(days=1)
 _MAX_TAKES: Final = 1000
 _EVER: Final = Moment(1970, 1, 1, tzinfo=dt.UTC)
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)

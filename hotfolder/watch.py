@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
 from watchdog.events import (
     EVENT_TYPE_ATTRIB,
     EVENT_TYPE_CLOSED,
@@ -26,6 +25,8 @@ from watchdog.events import (
 )
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from hotfolder import logs
+
 #: More are not remembered: the files then settle by time.
 _MAX_HINTS: Final = 100_000
 #: What the kernel is asked for. Not that a file was opened or read: our own looks would drown the rest.
@@ -41,7 +42,7 @@ _EVENTS: Final = (
     DirDeletedEvent,
 )
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 class Hints:

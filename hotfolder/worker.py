@@ -11,8 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-import structlog
-
 from hotfolder import logs, run
 from hotfolder.blame import RunningNote
 from hotfolder.clock import Clock
@@ -30,7 +28,7 @@ _NO_DEADLINE: Final = frozenset({"idle", "saving", "download"})
 #: Between two looks at the GPU thread no more than this counts as silence.
 _MOST_S: Final = 1.0
 
-_log = structlog.get_logger(__name__)
+_log = logs.logger(__name__)
 
 
 class Silence:

@@ -31,6 +31,14 @@ def look(request, step):
 
 daemon.serve(Settings.read(Path(sys.argv[1])), PaintedEngine(before_step=look), drain=True)
 """
+#: Nothing of this is needed for a job whose pictures an engine makes; each takes 2 MB or more for as long as one waits.
+LARGE = {"torch", "diffusers", "transformers", "apscheduler", "numpy", "rich", "urllib.request", "PIL.TiffImagePlugin"}
+LOADED = """
+import sys
+import served
+code = served.main()
+print("LOADED", code, *sys.modules)
+"""
 
 
 def test_threads_take_their_turns_quickly_for_as_long_as_a_daemon_serves(workspace: Workspace, serve: Serve) -> None:
@@ -99,3 +107,18 @@ def test_the_threads_of_a_daemon_find_every_model_built(workspace: Workspace) ->
         timeout=60,
     )
     assert found.stdout == "MODELS True []\n", found.stderr
+
+
+def test_a_daemon_loads_nothing_large_that_its_jobs_do_not_need(workspace: Workspace) -> None:
+    workspace.drop("mug.toml")
+    said = subprocess.run(
+        [sys.executable, "-c", LOADED, str(workspace.root), "--drain"],
+        env={**os.environ, **workspace.variables(), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    _, code, *loaded = said.stdout.splitlines()[-1].split()
+    assert code == "0"
+    assert workspace.state("mug_take01") == "completed"
+    assert not LARGE & set(loaded)
