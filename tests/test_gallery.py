@@ -175,12 +175,13 @@ def test_asking_without_an_index_reads_the_status_files_and_writes_nothing(cache
 
 
 class MallInfo(ctypes.Structure):
-    """What glibc says of its memory."""
+    """What glibc says of its memory; see mallinfo2(3)."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    ]
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
+        ("uordblks", ctypes.c_size_t),
+        *((name, ctypes.c_size_t) for name in ("fordblks", "keepcost")),
+    )
 
 
 @pytest.fixture
