@@ -1,5 +1,6 @@
 """The process that a daemon lives in, and when it ends."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -122,3 +123,20 @@ def test_a_daemon_loads_nothing_large_that_its_jobs_do_not_need(workspace: Works
     assert code == "0"
     assert workspace.state("mug_take01") == "completed"
     assert not LARGE & set(loaded)
+
+
+def test_jobs_that_ended_leave_nothing_of_themselves_in_memory(workspace: Workspace, serve: Serve) -> None:
+    engine = PaintedEngine()
+    serve(engine)
+
+    def objects_after(begin: int, end: int) -> int:
+        for number in range(begin, end):
+            workspace.drop(f"mug-{number}.toml", 'prompt = "a mug"\nsteps = 1\nwidth = 16\nheight = 16\n')
+        wait_until(lambda: workspace.daemon_status().get("counts") == {"completed": end}, 60)
+        engine.made.clear()
+        gc.collect()
+        return sum(type(each).__module__.startswith("hotfolder.") for each in gc.get_objects())
+
+    few = objects_after(0, 20)
+    # One for each would be 60 more; what is looked at just now may differ by some.
+    assert objects_after(20, 80) - few < 30
