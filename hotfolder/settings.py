@@ -94,10 +94,11 @@ class Settings(_Table):
     models_dir: Path = Path("models")
     #: Whether models that are not on this machine may be downloaded.
     download: bool = True
-    inbox: InboxSettings = InboxSettings()
-    worker: WorkerSettings = WorkerSettings()
-    outputs: OutputSettings = OutputSettings()
-    batch: BatchSettings = BatchSettings()
+    # Made without validation, for which each class would have to be built: all that is in them is their own defaults.
+    inbox: InboxSettings = InboxSettings.model_construct()
+    worker: WorkerSettings = WorkerSettings.model_construct()
+    outputs: OutputSettings = OutputSettings.model_construct()
+    batch: BatchSettings = BatchSettings.model_construct()
 
     @field_validator("device")
     @classmethod
