@@ -20,7 +20,7 @@ from hotfolder.checkpoint import lines as cells_of
 from hotfolder.checkpoint import read as read_work
 from hotfolder.encoding import read_record
 from hotfolder.errors import HotfolderError, JobError, Problem, Rejected
-from hotfolder.front import draft
+from hotfolder.front import verdict
 from hotfolder.job import JOB_FILE, PLAN_FILE
 from hotfolder.pipelines import Pipelines
 from hotfolder.plan import Plan
@@ -68,7 +68,7 @@ def refusal(name: str, desk: Desk, data: bytes) -> tuple[Problem, ...]:
 
 def _job(desk: Desk, data: bytes) -> None:
     """A job file, a plan or a sidecar in the inbox."""
-    checked = draft.check(desk.settings, tomltext.parse(data))
+    checked = verdict.check(desk.settings, tomltext.parse(data))
     for wish in checked.wishes:
         sources.check_name(desk.settings, wish)
     _use_plan(checked.plan)

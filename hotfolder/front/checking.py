@@ -10,10 +10,10 @@ import click
 from hotfolder import lanes, models, tomltext
 from hotfolder import workspace as workspaces
 from hotfolder.errors import HotfolderError, JobError, Problem, Rejected, SettingsError
-from hotfolder.front import draft, estimate, show
+from hotfolder.front import estimate, show, verdict
 from hotfolder.front.answer import Answer, ExitCode, problem_table
-from hotfolder.front.draft import Checked
 from hotfolder.front.estimate import Estimate
+from hotfolder.front.verdict import Checked
 from hotfolder.names import shown
 from hotfolder.planning import Wish
 from hotfolder.settings import Settings
@@ -81,7 +81,7 @@ def _check(settings: Settings, file: Path) -> _Found:
             return _Found(what="defaults of a lane")
         if {"schema", "state"} <= document.table.keys():
             return _Found(problems=(_STATUS_FILE,))
-        checked = draft.check(settings, document, draft.lane_of(settings, file))
+        checked = verdict.check(settings, document, verdict.lane_of(settings, file))
     except Rejected as error:
         return _Found(problems=error.problems)
     except OSError as error:
@@ -104,7 +104,7 @@ def _absent(settings: Settings, file: Path, wishes: Sequence[Wish]) -> list[str]
     # Imported only where there is something to look for: with it comes Pillow.
     from hotfolder import sources
 
-    lane = draft.lane_of(settings, file)
+    lane = verdict.lane_of(settings, file)
     return [
         shown(wish.name)
         for wish in wishes
