@@ -11,8 +11,6 @@ from typing import Annotated, Any, ClassVar, Final
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hotfolder.cron import Cron
-
 MAX_SEED: Final = 2**32 - 1
 #: Years in which a schedule may fire: those that every library on the way can count.
 YEARS: Final = range(1970, 9000)
@@ -52,6 +50,9 @@ class Schedule(_Keys):
     @classmethod
     def _well_formed_cron(cls, value: str | None) -> str | None:
         if value is not None:
+            # Imported only where there is one: every job is read by these classes.
+            from hotfolder.cron import Cron
+
             Cron.parse(value)
         return value
 
