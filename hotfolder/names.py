@@ -4,7 +4,6 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import Final
 
 #: Bytes of UTF-8; leaves room for `_takeNN_NNN_16x9.png.toml` within the 255 that file systems allow.
@@ -22,37 +21,30 @@ _UNSAFE: Final = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\
 _RESERVED: Final = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 #: Keeps an empty folder in git.
 _OURS: Final = (".gitkeep",)
-#: A job file or control file on its way out of the inbox.
-_TAKING: Final = ".hotfolder-*.taking"
+#: How the name of a job file or control file on its way out of the inbox begins and ends.
+_TAKING: Final = (".hotfolder-", ".taking")
 #: What editors, browsers, desktops and sync programs leave behind.
-_LITTER: Final = (
-    "*~",
-    "*.swp",
-    "*.swo",
-    "*.swx",
-    "*.tmp",
-    "*.temp",
-    "*.part",
-    "*.partial",
-    "*.filepart",
-    "*.crdownload",
-    "*.download",
-    "*.opdownload",
-    "*.bak",
-    "*.orig",
-    "*.lock",
-    "*.sync-conflict-*",
-    "*.!sync",
-    "*.goutputstream-*",
-    "thumbs.db",
-    "ehthumbs.db",
-    "desktop.ini",
-    "@eadir",
-    "$recycle.bin",
-    "*.lnk",
-    "* (conflicted copy*",
-    "*conflicted copy*",
+_LITTER_ENDS: Final = (
+    "~",
+    ".swp",
+    ".swo",
+    ".swx",
+    ".tmp",
+    ".temp",
+    ".part",
+    ".partial",
+    ".filepart",
+    ".crdownload",
+    ".download",
+    ".opdownload",
+    ".bak",
+    ".orig",
+    ".lock",
+    ".!sync",
+    ".lnk",
 )
+_LITTER_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"})
+_LITTER_HOLDS: Final = (".sync-conflict-", ".goutputstream-", "conflicted copy")
 
 
 class Control(StrEnum):
@@ -115,11 +107,11 @@ Meaning = JobName | ControlName | PictureName | PauseAll | LaneFile | Ignored
 def meaning(file_name: str) -> Meaning:
     """Return what a file of this name in the inbox means. What lies behind the name is not looked at."""
     lower = file_name.lower()
-    if file_name in _OURS or fnmatchcase(file_name, _TAKING):
+    if file_name in _OURS or (file_name.startswith(_TAKING[0]) and file_name.endswith(_TAKING[1])):
         return Ignored(why=None)
     if file_name.startswith((".", "~", "#", "._")):
         return Ignored(why="a hidden or temporary file")
-    if any(fnmatchcase(lower, pattern) for pattern in _LITTER):
+    if _is_litter(lower):
         return Ignored(why="left behind by an editor, a download or a sync program")
     # Windows adds .txt where suffixes are hidden.
     bare = file_name[: -len(".txt")] if lower.endswith(".txt") else file_name
@@ -144,6 +136,10 @@ def meaning(file_name: str) -> Meaning:
     if lower.endswith((".csv", ".txt")):
         return Ignored(why="a list: taken when a job names it")
     return Ignored(why="not a job file (.toml), a picture or a control file")
+
+
+def _is_litter(lower: str) -> bool:
+    return lower.endswith(_LITTER_ENDS) or lower in _LITTER_NAMES or any(part in lower for part in _LITTER_HOLDS)
 
 
 def safe_name(file_name: str) -> str:
