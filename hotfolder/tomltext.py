@@ -28,13 +28,14 @@ _MAX_UNWANTED: Final = 100
 #: Lines that we wrote into a rejected job file; dropped on reading.
 NOTE: Final = "#! "
 
+# The patterns of this module are compiled, and kept, by `re` when first used: most commands use none or one of them.
+
 #: What word processors and phones make of quotes.
-_CURLY: Final = re.compile("[\u2018-\u201f\u00ab\u00bb]")
+_CURLY: Final = "[\u2018-\u201f\u00ab\u00bb]"
 
 Path = tuple[str, ...]
 
-_TOKEN: Final = re.compile(
-    r"""
+_LEXEME: Final = r"""(?xs)
       (?P<long>\"\"\"(?:[^"\\]++|\\.|"{1,2}(?!"))*+\"{3,5}|'''(?:[^']++|'{1,2}(?!'))*+'{3,5})
     | (?P<string>"(?!"")(?:[^"\\\n]++|\\[^\n])*+"|'(?!'')[^'\n]*+')
     | (?P<open>["'])
@@ -44,9 +45,7 @@ _TOKEN: Final = re.compile(
     | (?P<word>[^\s"'\#\[\]{}=.,]+)
     | (?P<space>[^\S\n]+)
     | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,14 +169,14 @@ def dump(table: Mapping[str, Any]) -> bytes:
     rows = {key: value for key, value in table.items() if isinstance(value, (list, tuple)) and _are_rows(value)}
     parts = [tomli_w.dumps({key: value for key, value in table.items() if key not in rows})]
     parts += [f"\n[[{key}]]\n{tomli_w.dumps(row)}" for key, entries in rows.items() for row in entries]
-    text = _INNER_LIST.sub(_inner_on_one_line, "".join(parts))
-    return _LIST.sub(_on_one_line, text).encode()
+    text = re.sub(_INNER_LIST, _inner_on_one_line, "".join(parts))
+    return re.sub(_LIST, _on_one_line, text).encode()
 
 
 #: A list of plain values as tomli_w writes it: each on a line of its own.
-_LIST: Final = re.compile(r"= \[\n((?:    [^\n\[\]{}]+,\n)+)\]$", re.MULTILINE)
+_LIST: Final = r"(?m)= \[\n((?:    [^\n\[\]{}]+,\n)+)\]$"
 #: The same within a list.
-_INNER_LIST: Final = re.compile(r"^    \[\n((?:        [^\n\[\]{}]+,\n)+)    \],$", re.MULTILINE)
+_INNER_LIST: Final = r"(?m)^    \[\n((?:        [^\n\[\]{}]+,\n)+)    \],$"
 _LINE: Final = 100
 
 
@@ -217,7 +216,7 @@ def _look(text: str) -> dict[Path, int]:  # noqa: PLR0915 - one pass over the to
     #: How often the header of a list of tables came.
     rows: Counter[Path] = Counter()
     doubled = False
-    for token in _TOKEN.finditer(f"{text}\n"):  # what the last line says counts too
+    for token in re.finditer(_LEXEME, f"{text}\n"):  # what the last line says counts too
         kind, found = token.lastgroup, token.group()
         if kind == "open":
             break  # never closed: the parser says so, with the place
@@ -320,7 +319,7 @@ def _syntax_problem(found: str, text: str, line: int) -> Problem:
     if key and found.startswith(("Cannot overwrite", "Cannot declare")):
         return _problem("bad-syntax", f"{shown(key)[:_MAX_WORD]} stands twice", "leave one of them out", line)
     hint = "strings need quotes, tables [brackets]"
-    if _CURLY.search(text):
+    if re.search(_CURLY, text):
         hint = "write straight quotes, \" or ', instead of curly ones"
     elif found.startswith(("Illegal character '\\n'", "Unterminated string")):
         hint = 'a closing quote is missing; text of several lines stands between """'
