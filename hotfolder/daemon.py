@@ -161,7 +161,7 @@ class _Daemon:
         self._run_id = uuid.uuid4().hex[:12]
         self._mode = "direct" if only else "queued"
         self._stopping = threading.Event()
-        self._note = RunningNote(settings.cache_dir, self._run_id)
+        self._note = RunningNote(settings.cache_dir, self._run_id, clock)
         with _while_outputs_stand(settings.outputs_dir):
             spool = Spool(settings, clock, self._run_id, self._mode, checkpoint.lines)
         gallery = Gallery(settings.cache_dir, settings.outputs_dir)
@@ -277,6 +277,8 @@ class _Daemon:
             self._look_at_disk()
             run.try_again(self._shop)
             self._look_for_hang()
+            if self._shop.spool.live:
+                self._note.look()
             self._glance.show()
             if self._only is not None and (result := self._result_of_only()) is not None:
                 return result

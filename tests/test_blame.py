@@ -11,6 +11,7 @@ from waiting import wait_until
 
 from hotfolder import journal
 from hotfolder.blame import Death, RunningNote
+from hotfolder.clock import SystemClock
 from hotfolder.salvage import MAX_BLAMED, MAX_UNEXPLAINED
 
 SMALL = "width = 16\nheight = 16\nsteps = 3\n"
@@ -19,7 +20,7 @@ HARMLESS = f'prompt = "a mug"\ncount = 2\n{SMALL}'
 
 
 def note_of(cache: Path, run_id: str = "run-2") -> RunningNote:
-    return RunningNote(cache, run_id)
+    return RunningNote(cache, run_id, SystemClock())
 
 
 def test_a_process_that_ended_in_order_left_no_death(tmp_path: Path) -> None:
