@@ -158,7 +158,7 @@ class Line:
         """A cell of a job that is cancelled came to its end."""
         with self._lock:
             if cell.job.table is not None:
-                cell.job.table.in_flight.discard(cell.place)
+                cell.job.table.in_flight -= {cell.place}
 
     def has_cells(self, job: Job) -> bool:
         """Whether a cell of the job is ready, due later, or under way."""

@@ -60,7 +60,8 @@ class Table:
         self._waiting: dict[tuple[int, int], set[int]] = {}
         #: Cells whose turn comes later, by when.
         self._later: list[tuple[float, Place]] = []
-        self.in_flight: set[Place] = set()
+        #: Cells that are under way. Replaced whole: whoever shows the job looks at it while others change it.
+        self.in_flight: frozenset[Place] = frozenset()
         #: Cells that are ready, or due later.
         self._queued: set[Place] = set()
         #: Numbers of the stages that look at a whole item.
@@ -199,18 +200,18 @@ class Table:
         self._queued.discard(place)
         if self._is_gpu(place) and not queue:
             del self._gpu[model]
-        self.in_flight.add(place)
+        self.in_flight |= {place}
         self._forget_what_is_over()
 
     def put_back(self, place: Place) -> None:
         """A cell that was stopped is ready again."""
-        self.in_flight.discard(place)
+        self.in_flight -= {place}
         self._push(place)
         self._forget_what_is_over()
 
     def delay(self, place: Place, due: float) -> None:
         """A cell that failed for a reason that may pass is ready again at `due`."""
-        self.in_flight.discard(place)
+        self.in_flight -= {place}
         self._queued.add(place)
         heapq.heappush(self._later, (due, place))
 
@@ -232,7 +233,7 @@ class Table:
 
     def passed(self, place: Place) -> None:
         """A cell is done; the next one of its candidate becomes ready, and those that begin with what it made."""
-        self.in_flight.discard(place)
+        self.in_flight -= {place}
         self.cells_over += self._weight(place.stage)
         self._next[place.candidate] = self._after(place.candidate, place.stage)
         self._make_ready(place.candidate)
@@ -388,7 +389,7 @@ class Table:
                 self._waiting[at].discard(candidate)
                 if not self._waiting[at]:
                     del self._waiting[at]
-        self.in_flight = {place for place in self.in_flight if place.candidate != candidate}
+        self.in_flight = frozenset(place for place in self.in_flight if place.candidate != candidate)
         self._next[candidate] = how
         self._forget_what_is_over()
 

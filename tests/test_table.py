@@ -67,6 +67,21 @@ def test_a_row_goes_through_its_stages_in_order() -> None:
     assert table.cells == table.cells_over == 2, "cells of the GPU are what progress is told from"
 
 
+def test_what_is_under_way_can_be_looked_at_while_it_changes() -> None:
+    """By whoever draws a page: a set that changes while somebody goes through it raises."""
+    of = plan(GENERATE, EXPORT, count=3)
+    table = Table(of, Progressed())
+    for _ in range(2):
+        table.take(*table.best("gpu", {A}))  # type: ignore[misc]  # there is one
+    seen = []
+    for place in table.in_flight:
+        seen.append(place)
+        table.passed(place)
+        table.take(*table.best("cpu", ()))  # type: ignore[misc]
+    assert sorted(seen) == [Place(1, 1), Place(2, 1)]
+    assert sorted(table.in_flight) == [Place(1, 2), Place(2, 2)]
+
+
 def test_a_stage_that_looks_at_the_whole_item_waits_for_all_that_will_come() -> None:
     of = plan(GENERATE, {"stage": "select"}, EXPORT, count=3)
     table = Table(of, Progressed())
