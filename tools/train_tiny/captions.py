@@ -1,0 +1,78 @@
+"""What is said of a scene, in several wordings, and all words that are ever said."""
+
+import random
+import re
+from typing import Final
+
+from scenes import COLOURS, THINGS, Ground, Place, Scene, Size, Thing
+
+_PLACES: Final[dict[Place, tuple[str, ...]]] = {
+    "": ("",),
+    "left": ("on the left",),
+    "right": ("on the right",),
+    "top": ("at the top",),
+    "bottom": ("at the bottom",),
+    "middle": ("in the middle", "in the centre"),
+    "top left": ("at the top left", "in the top left corner"),
+    "top right": ("at the top right", "in the top right corner"),
+    "bottom left": ("at the bottom left", "in the bottom left corner"),
+    "bottom right": ("at the bottom right", "in the bottom right corner"),
+}
+_SIZES: Final[dict[Size, tuple[str, ...]]] = {"small": ("small",), "": ("",), "large": ("large", "big")}
+_OPENINGS: Final = ("", "", "", "a picture of", "a drawing of")
+#: Said of things in a row, or one above the other: from left to right, or from the top.
+_BETWEEN: Final = {
+    "row": ("{0} on the left and {1} on the right", "{0} to the left of {1}", "{0} next to {1}", "{0} and {1}"),
+    "stack": ("{0} at the top and {1} at the bottom", "{0} above {1}"),
+}
+_GROUNDS: Final = {
+    "plain": ("on {a} {0} background", "on {0}"),
+    "gradient": ("in front of a gradient from {0} to {1}", "on a background from {0} to {1}"),
+    "day": ("by day", "under a blue sky"),
+    "night": ("at night", "under the stars at night"),
+}
+_ROWS: Final = ("{0}, {1} and {2}", "{0} on the left, {1} in the middle and {2} on the right")
+
+
+def say(scene: Scene, chance: random.Random) -> str:
+    """Return one of the captions of a scene; the same `chance` draws the same words."""
+    told = _say_things(scene, chance)
+    ground = _say_ground(scene.ground, chance)
+    opening = chance.choice(_OPENINGS)
+    comma = "," if len(scene.things) > 1 and chance.random() < 0.5 else ""
+    return " ".join(part for part in (opening, f"{told}{comma}", ground) if part)
+
+
+def words() -> list[str]:
+    """Return every word that a caption may hold, and the comma, sorted: what the model can know."""
+    said = [*_PLACES.values(), *_SIZES.values(), *_BETWEEN.values(), *_GROUNDS.values(), _OPENINGS, _ROWS]
+    templates = [text for texts in said for text in texts]
+    spoken = " ".join([*templates, *THINGS, *COLOURS, "a an"])
+    return sorted(set(re.sub(r"\{.\}", " ", spoken).replace(",", " , ").split()))
+
+
+def _say_things(scene: Scene, chance: random.Random) -> str:
+    named = [_name(thing, chance) for thing in scene.things]
+    match named:
+        case [alone]:
+            place = chance.choice(_PLACES[scene.things[0].place])
+            return f"{alone} {place}".strip()
+        case [_, _]:
+            return chance.choice(_BETWEEN[scene.order]).format(*named)
+        case _:
+            return chance.choice(_ROWS).format(*named)
+
+
+def _name(thing: Thing, chance: random.Random) -> str:
+    said = " ".join(part for part in (chance.choice(_SIZES[thing.size]), thing.colour, thing.name) if part)
+    return f"{_article(said)} {said}"
+
+
+def _say_ground(ground: Ground, chance: random.Random) -> str:
+    return chance.choice(_GROUNDS[ground.kind]).format(
+        *ground.colours, a=_article(ground.colours[0] if ground.colours else "")
+    )
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1] in set("aeiou") else "a"
