@@ -1,0 +1,57 @@
+"""A course of training, stopped and gone on with; on a model of three numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from course import Course
+
+
+class Stopped(Exception):
+    """Somebody pulled the plug."""
+
+
+def line(folder: Path, steps: int = 200) -> tuple[Course, torch.nn.Linear]:
+    torch.manual_seed(1)
+    model = torch.nn.Linear(2, 1)
+    return Course(folder, {"line": model}, steps=steps, rate=0.05, ema=0.9, seed=7), model
+
+
+def loss_of(model: torch.nn.Linear, step: int) -> torch.Tensor:
+    """How far the model is from 2 x - y + 3."""
+    points = torch.rand(8, 2, generator=torch.Generator().manual_seed(step))
+    wanted = points @ torch.tensor([[2.0], [-1.0]]) + 3
+    return torch.nn.functional.mse_loss(model(points), wanted)
+
+
+def test_a_course_learns_and_draws_its_curve(tmp_path: Path) -> None:
+    course, model = line(tmp_path, 1000)
+    course.run(lambda step: loss_of(model, step))
+    curve = [json.loads(one) for one in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in curve] == list(range(50, 1001, 50))
+    assert curve[-1]["loss"] < curve[0]["loss"] / 100
+    averaged = course.averaged["line"].get_parameter("weight")
+    assert torch.allclose(averaged, torch.tensor([[2.0, -1.0]]), atol=0.05)
+
+
+def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole, model = line(tmp_path / "whole")
+    whole.run(lambda step: loss_of(model, step))
+
+    first, first_model = line(tmp_path / "stopped")
+
+    def until_120(step: int) -> torch.Tensor:
+        if step == 120:
+            first.keep()
+        if step == 150:
+            raise Stopped
+        return loss_of(first_model, step)
+
+    with pytest.raises(Stopped):
+        first.run(until_120)
+    second, second_model = line(tmp_path / "stopped")
+    assert (second.step, second.seed) == (120, 7)
+    second.run(lambda step: loss_of(second_model, step))
+    assert torch.equal(second_model.weight, model.weight)
+    assert torch.equal(second.averaged["line"].get_parameter("weight"), whole.averaged["line"].get_parameter("weight"))

@@ -1,0 +1,129 @@
+"""One course of training: its checkpoints, its curve, and going on where it stopped."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+#: A checkpoint is written so often.
+_KEEP_S: Final = 120.0
+#: Steps between two points of the curve.
+_POINT: Final = 50
+#: The first part of the steps, in which the rate rises.
+_WARM_UP: Final = 0.02
+
+
+class Course:
+    """Trains modules for a number of steps. Stopped at any time, it goes on from its last checkpoint."""
+
+    def __init__(
+        self, folder: Path, modules: dict[str, torch.nn.Module], *, steps: int, rate: float, ema: float, seed: int
+    ) -> None:
+        """Take up a course, or begin one.
+
+        Args:
+            folder: for `checkpoint.pt` and `curve.jsonl`.
+            rate: the highest, reached after a warm-up; from there it falls as a cosine.
+            ema: how much of the average of the weights is kept at a step; what is used in the end is the average.
+        """
+        self._folder, self._modules, self._steps, self._rate, self._ema = folder, modules, steps, rate, ema
+        self._parameters = [one for module in modules.values() for one in module.parameters() if one.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.averaged = deepcopy(modules)
+        self._losses: list[float] = []
+        self.step, self.seconds, self.seed = 0, 0.0, seed
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._file.exists():
+            self._take_up()
+
+    def run(self, loss_of: Callable[[int], torch.Tensor]) -> None:
+        """Train to the end.
+
+        Args:
+            loss_of: the loss of a step, counted from 0; what it draws depends on the step alone.
+        """
+        began, kept = time.monotonic() - self.seconds, time.monotonic()
+        while self.step < self._steps:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._rate * _shape(self.step / self._steps)
+            loss = loss_of(self.step)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch says so itself
+            torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            self._optimizer.step()
+            self._average()
+            self.step += 1
+            self.seconds = time.monotonic() - began
+            self._note(float(loss.detach()))
+            if time.monotonic() - kept > _KEEP_S or self.step == self._steps:
+                kept = time.monotonic()
+                self.keep()
+
+    @property
+    def _file(self) -> Path:
+        return self._folder / "checkpoint.pt"
+
+    def _average(self) -> None:
+        # Soon after the beginning the average is to forget what was random.
+        keep = min(self._ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, module in self._modules.items():
+                for mean, now in zip(_tensors(self.averaged[name]), _tensors(module), strict=True):
+                    if mean.dtype.is_floating_point:
+                        mean.lerp_(now, 1 - keep)
+                    else:
+                        mean.copy_(now)
+
+    def _note(self, loss: float) -> None:
+        self._losses.append(loss)
+        if self.step % _POINT:
+            return
+        point = {"step": self.step, "seconds": round(self.seconds, 1), "loss": sum(self._losses) / len(self._losses)}
+        self._losses.clear()
+        with (self._folder / "curve.jsonl").open("a", encoding="utf-8") as curve:
+            curve.write(json.dumps(point) + "\n")
+        if not self.step % (10 * _POINT):
+            print(f"{self._folder.name}: step {self.step} of {self._steps}, loss {point['loss']:.4f}", flush=True)
+
+    def keep(self) -> None:
+        """Write a checkpoint."""
+        beside = self._file.with_suffix(".tmp")
+        state: dict[str, Any] = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "optimizer": self._optimizer.state_dict(),
+            "modules": {name: module.state_dict() for name, module in self._modules.items()},
+            "averaged": {name: module.state_dict() for name, module in self.averaged.items()},
+        }
+        torch.save(state, beside)
+        beside.replace(self._file)
+
+    def _take_up(self) -> None:
+        state = torch.load(self._file, weights_only=True)
+        self.step, self.seconds, self.seed = state["step"], state["seconds"], state["seed"]
+        self._optimizer.load_state_dict(state["optimizer"])
+        for name, module in self._modules.items():
+            module.load_state_dict(state["modules"][name])
+            self.averaged[name].load_state_dict(state["averaged"][name])
+        print(f"{self._folder.name}: goes on at step {self.step}", flush=True)
+
+
+def half_where_quick() -> torch.autocast:
+    """Return how a loss is computed: in bfloat16 where the CPU has it; where not, that takes 7 times as long."""
+    abilities = torch.cpu.get_capabilities()
+    return torch.autocast("cpu", torch.bfloat16, enabled=bool(abilities["avx512_bf16"] or abilities["amx_bf16"]))
+
+
+def _tensors(module: torch.nn.Module) -> Iterable[torch.Tensor]:
+    return module.state_dict().values()
+
+
+def _shape(part: float) -> float:
+    """Return the share of the highest rate at a part of the course, 0 to 1."""
+    return part / _WARM_UP if part < _WARM_UP else 0.5 * (1 + math.cos(math.pi * (part - _WARM_UP) / (1 - _WARM_UP)))

@@ -1,0 +1,85 @@
+"""Trains the VAE of the tiny models on drawn scenes.
+
+    python tools/train_tiny/train_vae.py --out build/tiny [--steps 4000]
+
+Stopped, it goes on from its last checkpoint. Writes OUT/vae, as diffusers loads it.
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from course import Course, half_where_quick
+from models import make_vae
+from pictures import batch, scene
+
+_BATCH: Final = 16
+#: Of the latents' square, and the noise that is added to them: they stay near a normal distribution.
+_CLOSE: Final = 1e-4
+_NOISE: Final = 0.05
+#: Side of the pieces that the first half is trained on.
+_CROP: Final = 64
+_SCORED: Final = 200
+#: Drawn beforehand, and drawn from.
+_POOL: Final = 4000
+
+
+def main() -> None:
+    """Train, from the last checkpoint on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/tiny"))
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--pool", type=int, default=_POOL, help="pictures that are drawn beforehand")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    vae = make_vae()
+    course = Course(
+        options.out / "courses" / "vae", {"vae": vae}, steps=options.steps, rate=2e-3, ema=0.995, seed=options.seed
+    )
+    drawn = batch([scene(course.seed, number) for number in range(options.pool)])
+    pool = (drawn * 127.5).round().to(torch.int8)
+    course.run(lambda step: _loss(vae, pool, step, options.steps, course.seed))
+    trained: Any = course.averaged["vae"].eval()
+    _scale(trained, pool)
+    trained.save_pretrained(options.out / "vae")
+    print(f"vae: {psnr(trained, options.seed):.1f} dB on {_SCORED} pictures that it has not seen")
+
+
+def psnr(vae: Any, seed: int) -> float:
+    """Return how near pictures come back, in dB, on scenes that were not trained with."""
+    images = batch([scene(seed, 10_000_000 + number) for number in range(_SCORED)])
+    with torch.no_grad():
+        back = vae.decode(vae.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
+    return 10 * math.log10(4 / float(torch.nn.functional.mse_loss(back, images)))
+
+
+def _loss(vae: Any, pool: torch.Tensor, step: int, steps: int, seed: int) -> torch.Tensor:
+    chance = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    chosen = torch.randint(len(pool), (_BATCH,), generator=chance)
+    images = pool[chosen].to(torch.float32) / 127.5
+    if step < steps // 2:
+        top, left = (int(torch.randint(images.shape[-1] - _CROP + 1, (1,), generator=chance)) for _ in range(2))
+        images = images[:, :, top : top + _CROP, left : left + _CROP]
+    with half_where_quick():
+        told = vae.encode(images).latent_dist
+        latents = told.mean + _NOISE * torch.randn(told.mean.shape, generator=chance)
+        back = vae.decode(latents).sample
+    off = back.float() - images
+    # The posterior is never drawn from in training; its variance is brought to that of the noise, for whoever does.
+    variance = (told.logvar.float() - 2 * math.log(_NOISE)).square().mean()
+    loss: torch.Tensor = off.abs().mean() + off.square().mean() + _CLOSE * told.mean.float().square().mean()
+    return loss.add(variance, alpha=_CLOSE)
+
+
+def _scale(vae: Any, pool: torch.Tensor) -> None:
+    """Measure how latents are spread, so that pipelines bring them to a mean of 0 and a variance of 1."""
+    with torch.no_grad():
+        latents = vae.encode(pool[:512].to(torch.float32) / 127.5).latent_dist.mode()
+    vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
+
+
+if __name__ == "__main__":
+    main()
