@@ -608,7 +608,9 @@ def put_rejected(inbox: Path, job: Job, error: Rejected) -> None:
         except FileNotFoundError:
             stands = b""
         except OSError:
-            continue  # somebody else's, whatever it is
+            if os.path.lexists(path):
+                continue  # somebody else's, whatever it is
+            stands = b""  # the disk failed: writing will tell whether it still does
         if not stands or _is_ours(stands):
             durable.write(path, marked)
             durable.sync_folder(folder)
