@@ -18,8 +18,9 @@ from hotfolder import durable
 from hotfolder.clock import Clock
 
 _PAGE: Final = 4096
-#: For so long what the kernel was asked is news.
-_NEWS_S: Final = 2.0
+#: The kernel is asked no more often than this by who watches, and before a cell only where its answer is older.
+_ASK_S: Final = 0.5
+_OLD_S: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class RunningNote:
         self._run_id = run_id
         self._clock = clock
         #: How often the kernel ran out of memory, and when it was asked last.
-        self._oom_kills = (0, -math.inf)
+        self._kills, self._asked_at = 0, -math.inf
         # Another boot means a power cut or a restart of the machine, which are never blamed.
         self._boot = durable.boot_id()
         self._crash_file: TextIO | None = None
@@ -72,22 +73,24 @@ class RunningNote:
         faulthandler.enable(self._crash_file)
 
     def look(self) -> None:
-        """Ask the kernel how often it ran out of memory: to be called about once a second while cells are made.
+        """Ask the kernel how often it ran out of memory: to be called again and again while cells are made.
 
         It takes 2 ms to answer. Before every cell that would be a hundredth of the time of a GPU.
         """
-        self._oom_kills = (_oom_kills(), self._clock.monotonic())
+        now = self._clock.monotonic()
+        if now - self._asked_at >= _ASK_S:
+            self._kills, self._asked_at = _oom_kills(), now
 
     def write(self, job: str, candidate: int) -> None:
         """Note that this cell begins."""
-        if self._clock.monotonic() - self._oom_kills[1] > _NEWS_S:
+        if self._clock.monotonic() - self._asked_at > _OLD_S:
             self.look()
         note = {
             "job": job,
             "candidate": candidate,
             "run_id": self._run_id,
             "boot": self._boot,
-            "oom_kills": self._oom_kills[0],
+            "oom_kills": self._kills,
         }
         data = json.dumps(note).encode() + b"\0"
         self._page[: len(data)] = data

@@ -18,7 +18,8 @@ from hotfolder.shop import Shop, picture_s
 from hotfolder.status import DaemonStatus, Waiting
 from hotfolder.watch import Watch
 
-#: Progress is written twice a second, whoever looks how often; less often where that would take much of the time.
+#: Progress is written twice a second, whoever looks how often; less often, up to `_STATUS_S`, where that would take
+#: much of the time.
 _PROGRESS_S: Final = 0.45
 _MOST_OF_THE_TIME: Final = 0.05
 #: At the end `stopped` must be said, so that a passing fault is tried again.
@@ -64,7 +65,7 @@ class Glance:
             else:
                 break
         took_s = self._shop.clock.monotonic() - began
-        self._next_at = began + max(_PROGRESS_S, took_s / _MOST_OF_THE_TIME)
+        self._next_at = began + min(max(_PROGRESS_S, took_s / _MOST_OF_THE_TIME), _STATUS_S)
 
     def _show(self, *, last: bool) -> None:
         spool = self._shop.spool
