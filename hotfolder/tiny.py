@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -223,7 +223,7 @@ def _pose() -> Any:
 def _clip() -> Any:
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    tokenizer = _clip_tokenizer()
+    tokenizer = clip_tokenizer()
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = CLIPConfig(
@@ -320,7 +320,7 @@ def _texts() -> dict[str, Any]:
     """The four text components: CLIP for the pooled embedding, T5 for the one per token."""
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-    tokenizer, tokenizer_2 = _clip_tokenizer(), _t5_tokenizer()
+    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer()
     clip = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=_TEXT_DIM,
@@ -349,7 +349,7 @@ def _texts() -> dict[str, Any]:
     }
 
 
-def _clip_tokenizer() -> Any:
+def clip_tokenizer() -> Any:
     """Byte-level BPE without merges; as in the real one each byte is there twice, inside and at the end of a word."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
@@ -369,12 +369,12 @@ def _bert_tokenizer() -> Any:
     return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=256)
 
 
-def _t5_tokenizer() -> Any:
-    """Unigram; the list is made by hand, since a trained one falls apart into letters on so few words."""
+def t5_tokenizer(words: Sequence[str] = _WORDS) -> Any:
+    """Unigram: `words` are one token each, all else is spelled out; a trained list falls apart on so few words."""
     from transformers import T5Tokenizer
 
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -4.0)]
-    pieces += [(f"\u2581{word}", -2.0) for word in _WORDS]
+    pieces += [(f"\u2581{word}", -2.0) for word in words]
     pieces += [(letter, -6.0) for letter in _LETTERS]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 

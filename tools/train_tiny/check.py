@@ -46,7 +46,6 @@ class Verdict:
 class Seen:
     """A spot that is not ground."""
 
-    mask: Mask
     #: What it is called most nearly.
     colour: str
     name: str
@@ -158,7 +157,6 @@ def _seen(pixels: Pixels, mask: Mask) -> Seen:
     shape = _normal(mask)
     scores = {name: _overlap(shape, _template(name)) for name in THINGS}
     return Seen(
-        mask=mask,
         colour=_nearest(_median(pixels[mask]), COLOURS),
         name=max(scores, key=scores.__getitem__),
         at=(float(box[0] + box[2]) / 2 / mask.shape[1], float(box[1] + box[3]) / 2 / mask.shape[0]),

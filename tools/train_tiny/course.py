@@ -1,5 +1,6 @@
 """One course of training: its checkpoints, its curve, and going on where it stopped."""
 
+import argparse
 import json
 import math
 import time
@@ -16,6 +17,21 @@ _KEEP_S: Final = 120.0
 _POINT: Final = 50
 #: The first part of the steps, in which the rate rises.
 _WARM_UP: Final = 0.02
+
+
+def options(about: str, *, steps: int, pool: int) -> argparse.Namespace:
+    """Read what a training is told: out, steps, pool, seed.
+
+    Args:
+        about: the module's docstring.
+        pool: scenes that are drawn beforehand.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/tiny"))
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--pool", type=int, default=pool, help="scenes that are drawn beforehand")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
 
 
 class Course:

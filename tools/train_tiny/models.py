@@ -1,12 +1,12 @@
 """The parts of the tiny FLUX: its architecture, and its words; loaded and run by the pipelines of the large one."""
 
-from pathlib import Path
 from typing import Any, Final
 
 from captions import words
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+from hotfolder.tiny import clip_tokenizer, t5_tokenizer
 
 #: Pixels a side of a latent: five levels of the VAE halve four times.
 DOWN: Final = 16
@@ -61,7 +61,7 @@ def make_transformer(kind: str) -> Any:
 
 def make_texts() -> dict[str, Any]:
     """Return tokenizers and text encoders; T5 is trained with the first transformer, CLIP stays as it is made here."""
-    tokenizer, tokenizer_2 = _clip_tokenizer(), _t5_tokenizer()
+    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer([word for word in words() if word != ","])
     clip = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=_CLIP_DIM,
@@ -94,23 +94,3 @@ def make_texts() -> dict[str, Any]:
 def make_scheduler() -> Any:
     """Return the scheduler: steps that are evenly spaced, which is what so small a picture wants."""
     return FlowMatchEulerDiscreteScheduler(shift=1.0)
-
-
-def load_part(cls: Any, folder: Path) -> Any:
-    """Load a part that was trained before."""
-    return cls.from_pretrained(folder, local_files_only=True)
-
-
-def _clip_tokenizer() -> Any:
-    """Byte-level BPE without merges; as in the real one each byte is there twice, inside and at the end of a word."""
-    letters = sorted(ByteLevel.alphabet())
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[], model_max_length=77)
-
-
-def _t5_tokenizer() -> Any:
-    """Unigram; the list is made by hand, since a trained one falls apart into letters on so few words."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -4.0)]
-    pieces += [(f"\u2581{word}", -2.0) for word in words() if word != ","]
-    pieces += [(letter, -6.0) for letter in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?'-()"]
-    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)

@@ -6,14 +6,13 @@ Flow matching, as in FLUX: the model is shown (1 - t) x + t noise and told t, an
 on from its last checkpoint. Writes OUT/text2img, a whole pipeline as diffusers loads it.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from course import Course, half_where_quick
+from course import Course, half_where_quick, options
 from diffusers import AutoencoderKL, FluxPipeline
-from models import MAX_TOKENS, PACKED, load_part, make_scheduler, make_texts, make_transformer
+from models import MAX_TOKENS, PACKED, make_scheduler, make_texts, make_transformer
 from pictures import batch, caption, scene
 
 _BATCH: Final = 64
@@ -26,26 +25,21 @@ _AT_ONCE: Final = 32
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/tiny"))
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--pool", type=int, default=_POOL)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    torch.manual_seed(options.seed)
-    vae = load_part(AutoencoderKL, options.out / "vae").eval()
+    told = options(__doc__ or "", steps=20_000, pool=_POOL)
+    torch.manual_seed(told.seed)
+    vae = AutoencoderKL.from_pretrained(told.out / "vae", local_files_only=True).eval()
     texts, transformer = make_texts(), make_transformer("text2img")
     t5 = texts["text_encoder_2"]
     course = Course(
-        options.out / "courses" / "text2img",
+        told.out / "courses" / "text2img",
         {"transformer": transformer, "text_encoder_2": t5},
-        steps=options.steps,
+        steps=told.steps,
         rate=1.5e-3,
         ema=0.9995,
-        seed=options.seed,
+        seed=told.seed,
     )
-    scenes = [scene(course.seed, number) for number in range(options.pool)]
-    latents = encoded(vae, scenes, options.out / "courses" / f"latents-{course.seed}-{options.pool}.pt")
+    scenes = [scene(course.seed, number) for number in range(told.pool)]
+    latents = encoded(vae, scenes, told.out / "courses" / f"latents-{course.seed}-{told.pool}.pt")
     flow = Flow(transformer, texts)
 
     def loss_of(step: int) -> torch.Tensor:
@@ -60,7 +54,7 @@ def main() -> None:
     parts = {**texts, "text_encoder_2": course.averaged["text_encoder_2"].eval()}
     FluxPipeline(
         transformer=course.averaged["transformer"].eval(), scheduler=make_scheduler(), vae=vae, **parts
-    ).save_pretrained(options.out / "text2img")
+    ).save_pretrained(told.out / "text2img")
 
 
 def encoded(vae: Any, scenes: list[Any], kept: Path) -> torch.Tensor:

@@ -5,13 +5,11 @@
 Stopped, it goes on from its last checkpoint. Writes OUT/vae, as diffusers loads it.
 """
 
-import argparse
 import math
-from pathlib import Path
 from typing import Any, Final
 
 import torch
-from course import Course, half_where_quick
+from course import Course, half_where_quick, options
 from models import make_vae
 from pictures import batch, scene
 
@@ -28,24 +26,17 @@ _POOL: Final = 4000
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/tiny"))
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--pool", type=int, default=_POOL, help="pictures that are drawn beforehand")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    torch.manual_seed(options.seed)
+    told = options(__doc__ or "", steps=4000, pool=_POOL)
+    torch.manual_seed(told.seed)
     vae = make_vae()
-    course = Course(
-        options.out / "courses" / "vae", {"vae": vae}, steps=options.steps, rate=2e-3, ema=0.995, seed=options.seed
-    )
-    drawn = batch([scene(course.seed, number) for number in range(options.pool)])
+    course = Course(told.out / "courses" / "vae", {"vae": vae}, steps=told.steps, rate=2e-3, ema=0.995, seed=told.seed)
+    drawn = batch([scene(course.seed, number) for number in range(told.pool)])
     pool = (drawn * 127.5).round().to(torch.int8)
-    course.run(lambda step: _loss(vae, pool, step, options.steps, course.seed))
+    course.run(lambda step: _loss(vae, pool, step, told.steps, course.seed))
     trained: Any = course.averaged["vae"].eval()
     _scale(trained, pool)
-    trained.save_pretrained(options.out / "vae")
-    print(f"vae: {psnr(trained, options.seed):.1f} dB on {_SCORED} pictures that it has not seen")
+    trained.save_pretrained(told.out / "vae")
+    print(f"vae: {psnr(trained, told.seed):.1f} dB on {_SCORED} pictures that it has not seen")
 
 
 def psnr(vae: Any, seed: int) -> float:
