@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -380,13 +380,18 @@ class Admission:
         job.seen = Seen(path=path, size=origin.size, mtime_ns=origin.mtime_ns, inode=inode)
         self._finish_admission(job)
 
-    def remove_claimed(self) -> None:
-        """Remove the sources of jobs that ended: their removal is not flushed, so a power cut may bring them back."""
+    def remove_claimed(self, gone: Collection[str]) -> None:
+        """Remove the sources of jobs that are not live any more.
+
+        Those of jobs that ended, since their removal is not flushed and a power cut may bring them back; and those of
+        jobs that were live and are `gone`, because somebody deleted their folder. Of a job that is not known its
+        source may be all there is: it stays.
+        """
         for path in self._settings.inbox_dir.rglob(f"{_CLAIM}*{_TAKING}"):
             name = path.name.removeprefix(_CLAIM).removesuffix(_TAKING)
             if names.split_take(name) and name not in self._live:
                 with suppress(OSError):
-                    if journal.read(self._outputs / name).admitted:
+                    if name in gone or journal.read(self._outputs / name).admitted:
                         durable.remove(path)
 
     def _finish_admission(self, job: Job) -> None:

@@ -389,7 +389,8 @@ class Spool:
         """
         self._admission.open()
         self._admission.look_around()
-        jobs = [job for name in self._admission.markers.names() if (job := self._load_live(name))]
+        gone: set[str] = set()
+        jobs = [job for name in self._admission.markers.names() if (job := self._load_live(name, gone))]
         jobs.sort(key=lambda job: job.ledger.seq)
         with self._lock:
             self.live.clear()
@@ -398,14 +399,16 @@ class Spool:
             self._first = max((job.ledger.first for job in jobs), default=0)
         for job in jobs:
             self._settle(job)
-        self._admission.remove_claimed()
+        self._admission.remove_claimed(gone)
+        for name in gone:
+            self._admission.markers.remove(name)
         return jobs
 
-    def _load_live(self, name: str) -> Job | None:
+    def _load_live(self, name: str, gone: set[str]) -> Job | None:
         try:
             return load(self._outputs / name, self.clock.now(), self.mode, self._read_cells)
         except (FileNotFoundError, NotADirectoryError):
-            self._admission.markers.remove(name)
+            gone.add(name)
         except OSError as error:
             # Perhaps it can be read the next time: the marker stays.
             _log.warning("job_unreadable", job=names.shown(name), error=names.shown(str(error)))

@@ -340,6 +340,14 @@ def test_a_crash_while_it_comes_back_leaves_it_once(desk: Desk) -> None:
     assert desk.in_inbox() == ["mug.toml"]
 
 
+@pytest.mark.parametrize("step", ["claimed", "admitted"])
+def test_a_job_that_is_deleted_after_the_crash_leaves_nothing_in_the_inbox(desk: Desk, step: str) -> None:
+    half_admitted(desk, until=step)
+    shutil.rmtree(desk.folder())
+    assert desk.restart() == []
+    assert (desk.in_inbox(), desk.in_outputs(), desk.markers()) == ([], [], [])
+
+
 def test_a_lane_that_is_gone_after_the_crash_is_no_reason_to_fail(desk: Desk) -> None:
     half_admitted(desk, until="named", path=desk.lay("lane/mug.toml"))
     shutil.rmtree(desk.inbox / "lane")
