@@ -92,6 +92,8 @@ class Finding:
     note: str = ""
     #: Whether it depends on what else the machine does: memory, and what is counted, does not.
     timed: bool = True
+    #: Why the machine could not do what was to be measured, "" where it could.
+    overloaded: str = ""
     curve: Curve | None = None
     #: Whatever else was counted.
     counts: Mapping[str, Any] = field(default_factory=dict)
@@ -100,8 +102,8 @@ class Finding:
         """Return "met", "missed", "too noisy" or "reported", and why where that is not plain."""
         if self.target is None:
             return "reported", load.noise if self.timed else ""
-        if self.timed and load.noise:
-            return "too noisy", load.noise
+        if self.overloaded or (self.timed and load.noise):
+            return "too noisy", self.overloaded or load.noise
         met = [self.target.met_by(value) for value in self.pairs.values]
         if len(set(met)) > 1 and (spread := _spread(self.pairs.values)) > MAX_SPREAD:
             return "too noisy", f"the middle half of the pairs spreads over {spread:.0%} of their median"

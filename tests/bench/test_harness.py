@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import curves, order
+from bench import curves, intake, order
 from bench.harness import Curve, Finding, Pairs, at_least, at_most, exponents, in_turns, percentile, ratios
 from bench.machine import MAX_DRIFT, MAX_OTHERS, MAX_STEAL, Load, Moment
 
@@ -40,6 +40,13 @@ def test_no_verdict_is_given_on_a_busy_machine(noise: dict[str, float]) -> None:
 
 def test_what_does_not_depend_on_time_is_judged_on_a_busy_machine() -> None:
     assert finding(1.0, timed=False).verdict(replace(QUIET, others=0.9)) == ("met", "")
+
+
+def test_no_verdict_is_given_where_the_reference_falls_behind() -> None:
+    assert intake.fell_behind([[4.0, 5.0, 90.0], [6.0, 7.0, 8.0]]) == ""
+    why = intake.fell_behind([[4.0, 5.0, 6.0], [200.0, 275.0, 300.0]])
+    assert "275 ms" in why
+    assert replace(finding(1.0), overloaded=why).verdict(QUIET) == ("too noisy", why)
 
 
 def test_no_verdict_is_given_where_the_pairs_disagree_by_far() -> None:
