@@ -7,7 +7,7 @@ from typing import Final
 from hotfolder import durable, logs, names, resume, run
 from hotfolder.errors import HotfolderError
 from hotfolder.job import Job
-from hotfolder.names import Control, ControlName
+from hotfolder.meaning import Control, ControlName
 from hotfolder.prepare import Preparer
 from hotfolder.scanner import ControlFile
 from hotfolder.shop import Shop

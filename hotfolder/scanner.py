@@ -13,7 +13,17 @@ from typing import Final
 from hotfolder import foreign, lanes, names, schedules
 from hotfolder.claim import Seen
 from hotfolder.clock import Clock
-from hotfolder.names import ControlName, Ignored, JobName, LaneFile, PauseAll, PictureName
+from hotfolder.meaning import (
+    READ_CONTROLS,
+    ControlName,
+    Ignored,
+    JobName,
+    LaneFile,
+    Meaning,
+    PauseAll,
+    PictureName,
+    meaning_of,
+)
 from hotfolder.settings import InboxSettings
 from hotfolder.settle import Settler, is_network, mount_type
 from hotfolder.tomltext import MAX_JOB_BYTES, MAX_OWN_BYTES
@@ -92,7 +102,7 @@ class _Look:
     #: Files whose settling is remembered.
     at: set[Path] = field(default_factory=set)
     #: What the names mean that lie there.
-    meanings: dict[str, names.Meaning] = field(default_factory=dict)
+    meanings: dict[str, Meaning] = field(default_factory=dict)
     #: Lanes whose folder.toml is not whole.
     unsure: set[str] = field(default_factory=set)
 
@@ -115,7 +125,7 @@ class Scanner:
         self.scan_s = settings.scan_s or (_NETWORK_SCAN_S if self.network else _LOCAL_SCAN_S)
         self._settler = Settler(clock, settle_s, local=not self.network)
         #: What the names mean that lay there at the last look: most of them stay.
-        self._meanings: dict[str, names.Meaning] = {}
+        self._meanings: dict[str, Meaning] = {}
         #: Lanes whose pictures are jobs; set by whoever reads folder.toml.
         self.picture_lanes: frozenset[str] = frozenset()
 
@@ -163,8 +173,8 @@ class Scanner:
                         self._look_at_control(folder / name, means, lane, result)
         return result
 
-    def _meaning(self, name: str) -> names.Meaning:
-        return self._meanings.get(name) or names.meaning(name)
+    def _meaning(self, name: str) -> Meaning:
+        return self._meanings.get(name) or meaning_of(name)
 
     def _look_at_control(self, path: Path, means: ControlName | PauseAll, lane: str, result: Scan) -> None:
         found = path.lstat()
@@ -172,7 +182,7 @@ class Scanner:
             return
         if isinstance(means, PauseAll):
             result.pause = result.pause or lane == ""
-        elif means.control not in names.READ_CONTROLS:
+        elif means.control not in READ_CONTROLS:
             result.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
 
     def _look_into(self, folder: Path, lane: str, look: _Look) -> None:
@@ -245,7 +255,7 @@ class Scanner:
             case LaneFile():
                 pass
             case ControlName():
-                if means.control not in names.READ_CONTROLS or self._whole(path, found, look):
+                if means.control not in READ_CONTROLS or self._whole(path, found, look):
                     look.scan.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
                 else:
                     look.scan.unsettled += 1

@@ -15,6 +15,7 @@ import tomli_w
 from hotfolder import cron, jobfile, kindkeys, names, tomltext
 from hotfolder.clock import Moment
 from hotfolder.errors import Problem, Rejected
+from hotfolder.meaning import JobName, meaning_of
 from hotfolder.presets import Presets
 from hotfolder.settings import Settings
 
@@ -189,9 +190,9 @@ def files(settings: Settings) -> list[tuple[str, str]]:
     try:
         with os.scandir(settings.inbox_dir / FOLDER) as entries:
             for entry in entries:
-                meaning = names.meaning(entry.name)
-                if isinstance(meaning, names.JobName) and entry.is_file(follow_symlinks=False):
-                    found.append((entry.name, meaning.name))
+                means = meaning_of(entry.name)
+                if isinstance(means, JobName) and entry.is_file(follow_symlinks=False):
+                    found.append((entry.name, means.name))
     except FileNotFoundError:
         return []
     return sorted(found, key=lambda pair: (pair[0] != f"{pair[1]}.toml", pair))

@@ -19,6 +19,7 @@ from hotfolder.admission import Drop
 from hotfolder.claim import Seen
 from hotfolder.clock import Clock, Moment
 from hotfolder.errors import Rejected
+from hotfolder.meaning import JobName, meaning_of
 from hotfolder.schedules import FOLDER, STATUS_SUFFIX, Note, Once, State, Timing
 from hotfolder.settings import Settings
 from hotfolder.spool import Spool
@@ -86,8 +87,8 @@ class Timetable:
             lane: the folder it was dropped in, where its pictures are looked for.
         Returns: whether it is gone from there.
         """
-        meaning = names.meaning(seen.path.name)
-        name = meaning.name if isinstance(meaning, names.JobName) else names.safe_name(seen.path.name)
+        means = meaning_of(seen.path.name)
+        name = means.name if isinstance(means, JobName) else names.safe_name(seen.path.name)
         try:
             self._recover()
             if seen not in self._stuck:

@@ -11,7 +11,7 @@ from painted import PaintedEngine
 from hotfolder.controls import PATIENCE_S, Controls
 from hotfolder.gallery import Gallery
 from hotfolder.line import Line
-from hotfolder.names import Control, ControlName
+from hotfolder.meaning import Control, ControlName
 from hotfolder.prepare import Preparer
 from hotfolder.presets import Presets
 from hotfolder.scanner import ControlFile

@@ -17,6 +17,7 @@ from PIL import Image
 from waiting import wait_until
 
 from hotfolder import names
+from hotfolder.meaning import JobName, meaning_of
 
 GOOD = b'prompt = "a mug"\nsteps = 2\nwidth = 64\nheight = 64\n'
 PLAN = b"""schema = 1
@@ -248,15 +249,15 @@ def test_a_drop_of_any_kind_has_its_end_or_its_reason(dropped: Workspace, drop: 
         assert drop.why in reasons(dropped)[names.shown(drop.file)]
         assert os.path.lexists(path), "it is left alone"
         return
-    meaning = names.meaning(drop.file)
-    assert isinstance(meaning, names.JobName)
-    job = f"{meaning.name}_take01"
+    means = meaning_of(drop.file)
+    assert isinstance(means, JobName)
+    job = f"{means.name}_take01"
     status = dropped.wait_for(job)
     assert status["state"] == drop.state, status
     assert status.get("error", {}).get("code", "") == drop.why, status
     assert not os.path.lexists(path), "it was taken"
     assert bool(list((dropped.outputs / job).glob("*.png"))) == (drop.state == "completed")
-    note = dropped.inbox / f"{meaning.name}.rejected.toml"
+    note = dropped.inbox / f"{means.name}.rejected.toml"
     assert note.exists() == (drop.state == "rejected")
 
 

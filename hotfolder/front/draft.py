@@ -14,6 +14,7 @@ from hotfolder.errors import JobError
 from hotfolder.front import drop, jobs, verdict
 from hotfolder.front.drop import Dropped
 from hotfolder.kindkeys import PICTURE_KEYS
+from hotfolder.meaning import JobName, meaning_of
 from hotfolder.plan import digest
 from hotfolder.settings import Settings
 from hotfolder.tomltext import Document
@@ -148,8 +149,8 @@ def _in_inbox(workspace: Workspace, file: Path | None) -> Path | None:
     if file is None or not (path := file.resolve()).is_relative_to(inbox := workspace.inbox.resolve()):
         return None
     below = path.relative_to(inbox)
-    means = names.meaning(path.name)
-    is_drop = isinstance(means, names.JobName) and below.parts[0] != "scheduled"
+    means = meaning_of(path.name)
+    is_drop = isinstance(means, JobName) and below.parts[0] != "scheduled"
     return workspace.inbox / below if is_drop else None
 
 
@@ -196,7 +197,7 @@ def _name(wanted: Wanted, table: Mapping[str, Any]) -> str:
     else:
         picture = next((Path(table[role]).stem for role in PICTURE_KEYS if isinstance(table.get(role), str)), "")
         name = names.make_safe(slug(str(table.get("prompt", ""))) or names.safe_name(picture))
-    if names.meaning(f"{name}.toml") != names.JobName(name=name):
+    if meaning_of(f"{name}.toml") != JobName(name=name):
         raise JobError(
             "bad-usage",
             f"a job cannot be called {names.shown(name)}: {name}.toml means something else",

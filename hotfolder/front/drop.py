@@ -12,7 +12,8 @@ from typing import Final
 
 from hotfolder import durable
 from hotfolder.errors import JobError, SettingsError
-from hotfolder.names import Control, make_safe, shown
+from hotfolder.meaning import Control
+from hotfolder.names import make_safe, shown
 from hotfolder.workspace import Workspace
 
 _AT_FDCWD: Final = -100

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from hotfolder import tomltext
 from hotfolder.errors import JobError
-from hotfolder.names import JobName, meaning, safe_name, shown, split_take
+from hotfolder.names import safe_name, shown, split_take
 from hotfolder.workspace import Workspace
 
 #: The ends of a job; the same as `journal.ENDS`, which a test makes sure of: importing that doubles the time to start.
@@ -200,14 +200,15 @@ def _without_suffix(name: str) -> str:
 
 def drops(workspace: Workspace, name: str | None = None) -> tuple[Path, ...]:
     """Return the job files that lie in the inbox itself, all or those of one NAME; folders and links are none."""
-    files = (
-        (entry, meaning(entry)) for entry in _entries(workspace.inbox) if entry.lower().endswith((".toml", ".toml.txt"))
-    )
-    return tuple(
-        file
-        for entry, means in files
-        if isinstance(means, JobName) and name in {None, means.name} and _is_regular(file := workspace.inbox / entry)
-    )
+    entries = [entry for entry in _entries(workspace.inbox) if entry.lower().endswith((".toml", ".toml.txt"))]
+    if not entries:
+        return ()
+    # Only now: `status` is asked again and again, mostly where nothing lies there.
+    from hotfolder.meaning import JobName, meaning_of
+
+    means = {entry: meaning_of(entry) for entry in entries}
+    named = [entry for entry, it in means.items() if isinstance(it, JobName) and name in {None, it.name}]
+    return tuple(file for entry in named if _is_regular(file := workspace.inbox / entry))
 
 
 def _not_found(workspace: Workspace, plain: str, name: str) -> JobError:

@@ -11,7 +11,8 @@ from hotfolder.front import resume as resume_
 from hotfolder.front.answer import Answer, warn
 from hotfolder.front.jobs import Named, View
 from hotfolder.front.resume import Wish
-from hotfolder.names import Control, shown
+from hotfolder.meaning import Control
+from hotfolder.names import shown
 from hotfolder.workspace import Workspace
 
 _LOOK_EVERY_S: Final = 0.2

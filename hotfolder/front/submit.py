@@ -16,7 +16,8 @@ from hotfolder.front.draft import Draft, Wanted
 from hotfolder.front.drop import Dropped
 from hotfolder.front.show import where
 from hotfolder.lock import holder
-from hotfolder.names import Control, shown
+from hotfolder.meaning import Control
+from hotfolder.names import shown
 from hotfolder.settings import Settings
 from hotfolder.workspace import Workspace
 
