@@ -34,29 +34,37 @@ _GROUNDS: Final = {
 _ROWS: Final = ("{0}, {1} and {2}", "{0} on the left, {1} in the middle and {2} on the right")
 
 
-def say(scene: Scene, chance: random.Random) -> str:
-    """Return one of the captions of a scene; the same `chance` draws the same words."""
+def say(scene: Scene, chance: random.Random, *, silent: float = 0.0) -> str:
+    """Return one of the captions of a scene; the same `chance` draws the same words.
+
+    Args:
+        silent: in how many of all, 0 to 1, nothing is said of the ground.
+    """
     told = _say_things(scene, chance)
-    ground = _say_ground(scene.ground, chance)
+    ground = "" if chance.random() < silent else _say_ground(scene.ground, chance)
     opening = chance.choice(_OPENINGS)
     comma = "," if len(scene.things) > 1 and chance.random() < 0.5 else ""
     return " ".join(part for part in (opening, f"{told}{comma}", ground) if part)
 
 
-def words() -> list[str]:
-    """Return every word that a caption may hold, and the comma, sorted: what the model can know."""
+def words() -> set[str]:
+    """Return every word that a caption may hold, and the comma."""
     said = [*_PLACES.values(), *_SIZES.values(), *_BETWEEN.values(), *_GROUNDS.values(), _OPENINGS, _ROWS]
     templates = [text for texts in said for text in texts]
     spoken = " ".join([*templates, *THINGS, *COLOURS, "a an"])
-    return sorted(set(re.sub(r"\{.\}", " ", spoken).replace(",", " , ").split()))
+    return set(re.sub(r"\{.\}", " ", spoken).replace(",", " , ").split())
+
+
+def say_place(place: Place, chance: random.Random) -> str:
+    """Return one of the wordings of a place."""
+    return chance.choice(_PLACES[place])
 
 
 def _say_things(scene: Scene, chance: random.Random) -> str:
     named = [_name(thing, chance) for thing in scene.things]
     match named:
         case [alone]:
-            place = chance.choice(_PLACES[scene.things[0].place])
-            return f"{alone} {place}".strip()
+            return f"{alone} {say_place(scene.things[0].place, chance)}".strip()
         case [_, _]:
             return chance.choice(_BETWEEN[scene.order]).format(*named)
         case _:
@@ -65,14 +73,15 @@ def _say_things(scene: Scene, chance: random.Random) -> str:
 
 def _name(thing: Thing, chance: random.Random) -> str:
     said = " ".join(part for part in (chance.choice(_SIZES[thing.size]), thing.colour, thing.name) if part)
-    return f"{_article(said)} {said}"
+    return f"{article(said)} {said}"
 
 
 def _say_ground(ground: Ground, chance: random.Random) -> str:
     return chance.choice(_GROUNDS[ground.kind]).format(
-        *ground.colours, a=_article(ground.colours[0] if ground.colours else "")
+        *ground.colours, a=article(ground.colours[0] if ground.colours else "")
     )
 
 
-def _article(word: str) -> str:
+def article(word: str) -> str:
+    """Return the article of a word."""
     return "an" if word[:1] in set("aeiou") else "a"

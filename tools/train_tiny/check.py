@@ -107,8 +107,8 @@ def _fit(order: Sequence[Seen], things: Sequence[Thing]) -> int:
 def _in_place(spots: Sequence[Seen], scene: Scene) -> bool:
     match scene.order:
         case "alone":
-            wanted = scene.things[0].place
-            return not wanted or place_of(spots[0].at) == wanted
+            places = zip(spots, (thing.place for thing in scene.things), strict=True)
+            return all(not wanted or place_of(spot.at) == wanted for spot, wanted in places)
         case "row":
             return all(one.at[0] < other.at[0] for one, other in itertools.pairwise(spots))
         case "stack":
@@ -147,7 +147,8 @@ def _sharpened(pixels: Pixels, ground: Pixels, spot: Mask) -> Mask:
     rows, columns = np.nonzero(spot)
     near = np.zeros_like(spot)
     near[max(0, rows.min() - 1) : rows.max() + 2, max(0, columns.min() - 1) : columns.max() + 2] = True
-    halves = np.linalg.norm(pixels - ground, axis=2) > np.linalg.norm(pixels - colour, axis=2)
+    # What is neither, as a star that touches it, is nearer to the colour than to the ground at night, but not so near.
+    halves = np.linalg.norm(pixels - colour, axis=2) < np.linalg.norm(ground - colour, axis=2) / 2
     return halves & near if (halves & near).any() else spot
 
 

@@ -4,12 +4,14 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
+
+_T = TypeVar("_T")
 
 #: A checkpoint is written so often.
 _KEEP_S: Final = 120.0
@@ -19,14 +21,16 @@ _POINT: Final = 50
 _WARM_UP: Final = 0.02
 
 
-def options(about: str, *, steps: int, pool: int) -> argparse.Namespace:
-    """Read what a training is told: out, steps, pool, seed.
+def options(about: str, *, steps: int, pool: int, kinds: Sequence[str] = ()) -> argparse.Namespace:
+    """Read what a training is told: out, steps, pool, seed, and of several kinds which.
 
     Args:
         about: the module's docstring.
         pool: scenes that are drawn beforehand.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if kinds:
+        parser.add_argument("kind", choices=kinds)
     parser.add_argument("--out", type=Path, default=Path("build/tiny"))
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--pool", type=int, default=pool, help="scenes that are drawn beforehand")
@@ -79,6 +83,19 @@ class Course:
             if time.monotonic() - kept > _KEEP_S or self.step == self._steps:
                 kept = time.monotonic()
                 self.keep()
+
+    def chance(self, step: int) -> torch.Generator:
+        """Return what a step draws from: the same at each run."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+
+    def once(self, name: str, make: Callable[[], _T]) -> _T:
+        """Return tensors that are made once and kept in a file of that name."""
+        kept = self._folder / f"{name}.pt"
+        if not kept.exists():
+            beside = kept.with_suffix(".tmp")
+            torch.save(make(), beside)
+            beside.replace(kept)
+        return torch.load(kept, weights_only=True)  # type: ignore[no-any-return]
 
     @property
     def _file(self) -> Path:

@@ -2,9 +2,19 @@
 
 from typing import Any, Final
 
-from captions import words
+import captions
+import edits
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    SiglipImageProcessorPil,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    T5Config,
+    T5EncoderModel,
+)
 
 from hotfolder.tiny import clip_tokenizer, t5_tokenizer
 
@@ -25,6 +35,11 @@ IN_CHANNELS: Final = {
     # Latents, those of the masked picture, and the mask itself, folded into channels.
     "fill": 2 * PACKED + DOWN * DOWN * 4,
 }
+
+
+def words() -> list[str]:
+    """Return every word that any of the models is told in training, sorted."""
+    return sorted((captions.words() | edits.words()) - {","})
 
 
 def make_vae() -> Any:
@@ -61,7 +76,7 @@ def make_transformer(kind: str) -> Any:
 
 def make_texts() -> dict[str, Any]:
     """Return tokenizers and text encoders; T5 is trained with the first transformer, CLIP stays as it is made here."""
-    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer([word for word in words() if word != ","])
+    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer(words())
     clip = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=_CLIP_DIM,
@@ -88,6 +103,24 @@ def make_texts() -> dict[str, Any]:
         "tokenizer_2": tokenizer_2,
         "text_encoder": CLIPTextModel(clip),
         "text_encoder_2": T5EncoderModel(t5),
+    }
+
+
+def make_prior() -> dict[str, Any]:
+    """Return the untrained parts of redux: a picture is seen at 64 x 64 and becomes 16 tokens beside the words."""
+    config = SiglipVisionConfig(
+        hidden_size=_TEXT_DIM,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=64,
+        patch_size=16,
+        vision_use_head=False,
+    )
+    return {
+        "image_encoder": SiglipVisionModel(config),
+        "feature_extractor": SiglipImageProcessorPil(size={"height": 64, "width": 64}),
+        "image_embedder": ReduxImageEncoder(redux_dim=_TEXT_DIM, txt_in_features=_TEXT_DIM),
     }
 
 

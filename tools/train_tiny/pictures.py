@@ -6,11 +6,17 @@ from typing import Final
 import numpy as np
 import torch
 from captions import say
+from diffusers import FluxPipeline
+from models import DOWN
 from PIL import Image
 from scenes import Scene, draw_scene, paint
 
+from hotfolder.stages.canny import find_edges
+
 #: Every so manieth wording of things on a ground is never trained with: what is scored is held out.
 _HELD_OUT: Final = 10
+#: Below the first an edge is none, above the second it always is one.
+_EDGES: Final = (100, 200)
 
 
 def scene(seed: int, number: int) -> Scene:
@@ -37,9 +43,20 @@ def is_held_out(shown: Scene) -> bool:
     return random.Random(" ".join(told)).randrange(_HELD_OUT) == 0
 
 
-def caption(shown: Scene, seed: int, number: int) -> str:
-    """Return a caption of a scene; another number, perhaps another wording."""
-    return say(shown, random.Random(f"caption {seed} {number}"))
+def caption(shown: Scene, seed: int, number: int, *, silent: float = 0.0) -> str:
+    """Return a caption of a scene; another number, perhaps another wording. Args: silent: see `say`."""
+    return say(shown, random.Random(f"caption {seed} {number}"), silent=silent)
+
+
+def edges_of(picture: Image.Image) -> Image.Image:
+    """Return the map that `tiny-control` follows, as the stage `prepare` makes it: white edges on black, RGB."""
+    edges = find_edges(picture.convert("L"), *_EDGES)
+    return Image.fromarray(edges.astype(np.uint8) * 255).convert("RGB")
+
+
+def holed(picture: Image.Image, mask: Image.Image) -> torch.Tensor:
+    """Return what `tiny-fill` is shown, (3, h, w) in -1 .. 1: a picture, grey (which is 0) where the mask is white."""
+    return as_tensor(picture) * (1 - torch.from_numpy(np.asarray(mask) > 127).float())
 
 
 def as_tensor(picture: Image.Image) -> torch.Tensor:
@@ -51,3 +68,12 @@ def as_tensor(picture: Image.Image) -> torch.Tensor:
 def batch(scenes: list[Scene]) -> torch.Tensor:
     """Return the pictures of scenes as (b, 3, h, w) in -1 .. 1."""
     return torch.stack([as_tensor(paint(one)) for one in scenes])
+
+
+def folded(mask: Image.Image) -> torch.Tensor:
+    """Return a mask, L, as the channels that `fill` is shown: (n, c), 1 where it is white, of bool."""
+    white = torch.from_numpy(np.asarray(mask) > 127)
+    side = mask.width // DOWN
+    # (h, w) -> (down * down, h / down, w / down), as FluxFillPipeline.prepare_mask_latents does, then packed.
+    channels = white.reshape(side, DOWN, side, DOWN).permute(1, 3, 0, 2).reshape(1, DOWN * DOWN, side, side)
+    return FluxPipeline._pack_latents(channels, *channels.shape)[0].contiguous()  # type: ignore[no-any-return]  # noqa: SLF001

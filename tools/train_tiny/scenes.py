@@ -108,15 +108,27 @@ def draw_scene(chance: random.Random, *, things: int | None = None) -> Scene:
     """
     count = things or chance.choices((1, 2, 3), (6, 3, 1))[0]
     ground = _draw_ground(chance)
-    free = [name for name in COLOURS if _stands_out(name, ground)]
+    free = [name for name in COLOURS if stands_out(name, ground)]
+    named = list(zip(chance.sample(list(THINGS), count), chance.sample(free, count), strict=True))
+    return _lay_out(chance, named, ground)
+
+
+def vary(scene: Scene, chance: random.Random) -> Scene:
+    """Return another scene of the same things in the same colours on the same ground."""
+    named = [(thing.name, thing.colour) for thing in scene.things]
+    chance.shuffle(named)
+    return _lay_out(chance, named, scene.ground)
+
+
+def _lay_out(chance: random.Random, named: list[tuple[str, str]], ground: Ground) -> Scene:
+    """Give each thing its place; named: name and colour of each."""
+    count = len(named)
     if count == 1:
-        return Scene(things=(_draw_alone(chance, chance.choice(free)),), ground=ground, seed=chance.getrandbits(32))
+        return Scene(things=(_draw_alone(chance, *named[0]),), ground=ground, seed=chance.getrandbits(32))
     order: Order = "stack" if count == 2 and chance.random() < 0.4 else "row"
-    colours = chance.sample(free, count)
-    names = chance.sample(list(THINGS), count)
     radius = 0.18 if count == 2 else 0.13
     made = []
-    for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
+    for number, (name, colour) in enumerate(named):
         along = (number + 0.5) / count + chance.uniform(-0.02, 0.02)
         across = 0.5 + chance.uniform(-0.12, 0.12)
         at = (along, across) if order == "row" else (across, along)
@@ -124,7 +136,7 @@ def draw_scene(chance: random.Random, *, things: int | None = None) -> Scene:
     return Scene(things=tuple(made), ground=ground, order=order, seed=chance.getrandbits(32))
 
 
-def _stands_out(colour: str, ground: Ground) -> bool:
+def stands_out(colour: str, ground: Ground) -> bool:
     """Whether a thing of this colour can be told from its ground, wherever it stands."""
     if ground.kind in _LOST:
         return colour not in _LOST[ground.kind]
@@ -138,8 +150,8 @@ def _draw_ground(chance: random.Random) -> Ground:
         case "gradient":
             ground = Ground(kind="gradient", colours=tuple(chance.sample(list(COLOURS), 2)))
             # Three things need a colour each.
-            stands_out = [name for name in COLOURS if _stands_out(name, ground)]
-            return ground if len(stands_out) >= _MOST_THINGS else _draw_ground(chance)
+            free = [name for name in COLOURS if stands_out(name, ground)]
+            return ground if len(free) >= _MOST_THINGS else _draw_ground(chance)
         case "day":
             return Ground(kind="day")
         case "night":
@@ -148,7 +160,7 @@ def _draw_ground(chance: random.Random) -> Ground:
             return Ground(kind="plain", colours=(chance.choice(list(COLOURS)),))
 
 
-def _draw_alone(chance: random.Random, colour: str) -> Thing:
+def _draw_alone(chance: random.Random, name: str, colour: str) -> Thing:
     size: Size = chance.choices(("small", "", "large"), (1, 2, 1))[0]
     radius = chance.uniform(*SIZES[size])
     place: Place = chance.choice(list(PLACES)) if chance.random() < 0.6 else ""
@@ -159,18 +171,22 @@ def _draw_alone(chance: random.Random, colour: str) -> Thing:
         at = (chance.random(), chance.random())
     margin = radius + MARGIN
     at = (min(max(at[0], margin), 1 - margin), min(max(at[1], margin), 1 - margin))
-    return Thing(name=chance.choice(list(THINGS)), colour=colour, at=at, radius=radius, place=place, size=size)
+    return Thing(name=name, colour=colour, at=at, radius=radius, place=place, size=size)
 
 
 # --- painting ---
 
 
 def paint(scene: Scene) -> Image.Image:
-    """Return the picture of a scene: RGB, `SIDE` x `SIDE`. The same scene makes the same pixels."""
-    chance = random.Random(scene.seed)
-    large = _paint_ground(scene.ground, chance)
+    """Return the picture of a scene: RGB, `SIDE` x `SIDE`. The same scene makes the same pixels.
+
+    What the ground and each thing draw from the seed is their own: a scene without one of its things, or on another
+    ground, differs in nothing else.
+    """
+    large = _paint_ground(scene.ground, random.Random(f"{scene.seed} {scene.ground.kind}"))
     for thing in scene.things:
-        large.paste(_shade(COLOURS[thing.colour], chance), mask=mask_of(thing, SIDE * _FINE))
+        shade = _shade(COLOURS[thing.colour], random.Random(f"{scene.seed} {thing.at}"))
+        large.paste(shade, mask=mask_of(thing, SIDE * _FINE))
     return large.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 

@@ -1,76 +1,247 @@
-"""Scores a trained model: how often its pictures show what held out prompts say.
+"""Scores a trained model: how often its pictures show what held out prompts, edits, holes, edges or pictures ask for.
 
-python tools/train_tiny/score.py build/tiny/text2img [--prompts 500] [--sheet sheet.png]
+    python tools/train_tiny/score.py text2img|kontext|fill|control|redux --out build/tiny [--prompts N] [--sheet FILE]
+
+One JSON line for all, and one for each sort: how many things there are, or what is changed. Shares, 0 to 1.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any, Final
 
+import numpy as np
 import torch
-from check import Verdict, check
-from diffusers import FluxPipeline
+from check import check, look
+from diffusers import (
+    FluxControlPipeline,
+    FluxFillPipeline,
+    FluxKontextPipeline,
+    FluxPipeline,
+    FluxPriorReduxPipeline,
+)
+from edits import draw_edit
+from holes import draw_hole, empty
 from models import MAX_TOKENS
-from pictures import caption, held_out
-from PIL import Image
-from scenes import SIDE
+from pictures import caption, edges_of, held_out
+from PIL import Image, ImageChops, ImageFilter
+from scenes import SIDE, paint
 
 _AT_ONCE: Final = 25
 _STEPS: Final = 20
 #: Pictures in a row of the sheet, and how many rows.
 _SHEET: Final = (10, 6)
+#: Pixels by which an edge may lie beside the one that it follows.
+_BESIDE: Final = 2
+#: Mean difference of two pictures, of 255, from which they are two.
+_ANOTHER: Final = 4.0
+
+Shares = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One picture, and what is right in it: 0 or 1, or a measure."""
+
+    picture: Image.Image
+    sort: str
+    shares: Shares
 
 
 def main() -> None:
-    """Print the scores, one JSON line each."""
+    """Print the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("kind", choices=list(_KINDS))
+    parser.add_argument("--out", type=Path, default=Path("build/tiny"))
     parser.add_argument("--prompts", type=int, default=500)
-    parser.add_argument("--things", type=int, choices=[1, 2, 3], help="in every scene; by default as in training")
     parser.add_argument("--sheet", type=Path, help="a picture of the first ones")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    pipeline = FluxPipeline.from_pretrained(str(options.model), local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    scenes = [held_out(options.seed, number, things=options.things) for number in range(options.prompts)]
-    said = [caption(scene, options.seed, number) for number, scene in enumerate(scenes)]
-    pictures = list(drawn(pipeline, said))
-    verdicts = [check(picture, scene) for picture, scene in zip(pictures, scenes, strict=True)]
-    print(json.dumps({"prompts": len(said), **shares(verdicts)}))
-    for count in (1, 2, 3):
-        some = [verdict for verdict, scene in zip(verdicts, scenes, strict=True) if len(scene.things) == count]
-        if some:
-            print(json.dumps({"things": count, "prompts": len(some), **shares(some)}))
+    found = list(_KINDS[options.kind](options.out, options.seed, options.prompts))
+    print(json.dumps({"kind": options.kind, "prompts": len(found), **_shares(found)}))
+    for sort in sorted({one.sort for one in found}):
+        some = [one for one in found if one.sort == sort]
+        print(json.dumps({"sort": sort, "prompts": len(some), **_shares(some)}))
     if options.sheet is not None:
-        sheet(pictures).save(options.sheet)
+        _sheet([one.picture for one in found]).save(options.sheet)
 
 
-def drawn(pipeline: Any, prompts: list[str]) -> Iterator[Image.Image]:
-    """Yield a picture of each prompt, with the number of the prompt as its seed."""
-    for first in range(0, len(prompts), _AT_ONCE):
-        some = prompts[first : first + _AT_ONCE]
-        seeds = [torch.Generator("cpu").manual_seed(first + number) for number in range(len(some))]
-        yield from pipeline(
-            some,
-            height=SIDE,
-            width=SIDE,
-            num_inference_steps=_STEPS,
-            generator=seeds,
-            max_sequence_length=MAX_TOKENS,
-        ).images
+# --- the kinds ---
 
 
-def shares(verdicts: list[Verdict]) -> dict[str, float]:
-    """Return which part of the pictures is right, in each respect."""
-    return {
-        key: round(sum(getattr(verdict, key) for verdict in verdicts) / len(verdicts), 4)
-        for key in ("colour", "thing", "place")
-    }
+def _text2img(out: Path, seed: int, count: int) -> Iterator[Scored]:
+    scenes = [held_out(seed, number) for number in range(count)]
+    said = [caption(scene, seed, number) for number, scene in enumerate(scenes)]
+    pipeline = _load(FluxPipeline, out / "text2img")
+    for scene, picture in zip(scenes, _made(pipeline, {"prompt": said}), strict=True):
+        verdict = check(picture, scene)
+        yield Scored(picture=picture, sort=f"{len(scene.things)} things", shares=_plain(vars(verdict)))
 
 
-def sheet(pictures: list[Image.Image]) -> Image.Image:
+def _kontext(out: Path, seed: int, count: int) -> Iterator[Scored]:
+    chances = [random.Random(f"held out edit {seed} {number}") for number in range(count)]
+    edits = [draw_edit(chance, held_out(seed, number)) for number, chance in enumerate(chances)]
+    before = [paint(edit.before) for edit in edits]
+    pipeline = _load(FluxKontextPipeline, out / "kontext")
+    told = [edit.told for edit in edits]
+    # As our kind kontext does it.
+    same = {"max_area": SIDE * SIDE, "_auto_resize": False}
+    pictures = _made(pipeline, {"prompt": told, "image": before}, same=same)
+    for edit, source, picture in zip(edits, before, pictures, strict=True):
+        after = paint(edit.after)
+        verdict = check(picture, edit.after)
+        follows = verdict.colour and verdict.thing and len(look(picture)) == len(edit.after.things)
+        rest = _psnr(picture, source, ImageChops.invert(_differs(source, after)))
+        yield Scored(picture=picture, sort=edit.change, shares={"follows": float(follows), "rest_db": rest})
+
+
+def _fill(out: Path, seed: int, count: int) -> Iterator[Scored]:
+    scenes = [held_out(seed, number) for number in range(count)]
+    holes = [draw_hole(random.Random(f"held out hole {seed} {number}"), scene) for number, scene in enumerate(scenes)]
+    sources = [paint(empty(hole)) for hole in holes]
+    pipeline = _load(FluxFillPipeline, out / "fill")
+    told, masks = [hole.told for hole in holes], [hole.mask for hole in holes]
+    pictures = _made(pipeline, {"prompt": told, "image": sources, "mask_image": masks})
+    for hole, source, picture in zip(holes, sources, pictures, strict=True):
+        # As our kind fill does it.
+        whole = Image.composite(picture, source, hole.mask)
+        verdict = check(whole, replace(hole.scene, things=(hole.thing,)) if len(hole.scene.things) == 1 else hole.scene)
+        yield Scored(
+            picture=whole,
+            sort=f"{len(hole.scene.things)} things",
+            shares={"follows": float(verdict.colour and verdict.thing)},
+        )
+
+
+def _control(out: Path, seed: int, count: int) -> Iterator[Scored]:
+    scenes = [held_out(seed, number) for number in range(count)]
+    maps = [edges_of(paint(scene)) for scene in scenes]
+    said = [caption(scene, seed, number) for number, scene in enumerate(scenes)]
+    pipeline = _load(FluxControlPipeline, out / "control")
+    for number, picture in enumerate(_made(pipeline, {"prompt": said, "control_image": maps})):
+        edges, verdict = edges_of(picture), check(picture, scenes[number])
+        yield Scored(
+            picture=picture,
+            sort=scenes[number].ground.kind,
+            shares={
+                "follows": _followed(maps[number], edges),
+                "another": _followed(maps[number - 1], edges),
+                "colour": float(verdict.colour),
+            },
+        )
+
+
+def _redux(out: Path, seed: int, count: int) -> Iterator[Scored]:
+    """Two variations of each picture."""
+    scenes = [held_out(seed, number) for number in range(count)]
+    pipeline, prior = _load(FluxPipeline, out / "text2img"), _load(FluxPriorReduxPipeline, out / "redux")
+    with torch.no_grad():
+        tokens = torch.cat([_seen(prior, paint(scene)) for scene in scenes])
+    nothing = tokens.new_zeros(len(tokens), MAX_TOKENS, tokens.shape[2])
+    embeds = list(torch.cat([nothing, tokens], dim=1))
+    pooled = [tokens.new_zeros(pipeline.transformer.config.pooled_projection_dim)] * len(embeds)
+    given = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+    both = [list(_made(pipeline, given, seed=seed)) for seed in (0, 100_000)]
+    for scene, one, other in zip(scenes, *both, strict=True):
+        verdict = check(one, scene)
+        differ = float(np.abs(np.asarray(one, dtype=np.float32) - np.asarray(other, dtype=np.float32)).mean())
+        yield Scored(
+            picture=one,
+            sort=f"{len(scene.things)} things",
+            shares={
+                "kept": float(verdict.colour and verdict.thing),
+                "differ": float(differ > _ANOTHER),
+            },
+        )
+
+
+_KINDS: Final[dict[str, Callable[[Path, int, int], Iterator[Scored]]]] = {
+    "text2img": _text2img,
+    "kontext": _kontext,
+    "fill": _fill,
+    "control": _control,
+    "redux": _redux,
+}
+
+
+# --- making pictures ---
+
+
+def _load(pipeline: Any, folder: Path) -> Any:
+    loaded = pipeline.from_pretrained(str(folder), local_files_only=True)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def _made(
+    pipeline: Any, given: Mapping[str, Sequence[Any]], *, seed: int = 0, same: dict[str, Any] | None = None
+) -> Iterator[Image.Image]:
+    """Yield a picture for each of what is given, with its number as its seed. Args: same: given for all."""
+    count = len(next(iter(given.values())))
+    size = {"height": SIDE, "width": SIDE, "num_inference_steps": _STEPS, "max_sequence_length": MAX_TOKENS}
+    for first in range(0, count, _AT_ONCE):
+        some = {name: _together(values[first : first + _AT_ONCE]) for name, values in given.items()}
+        numbers = range(seed + first, seed + min(count, first + _AT_ONCE))
+        generators = [torch.Generator("cpu").manual_seed(number) for number in numbers]
+        yield from pipeline(**some, **size, **(same or {}), generator=generators).images
+
+
+def _together(values: Sequence[Any]) -> Any:
+    return torch.stack(list(values)) if isinstance(values[0], torch.Tensor) else values
+
+
+def _seen(prior: Any, picture: Image.Image) -> torch.Tensor:
+    seen = prior.encode_image(picture, "cpu", 1)
+    tokens: torch.Tensor = prior.image_embedder(seen).image_embeds
+    return tokens
+
+
+# --- measures ---
+
+
+def _plain(verdict: dict[str, bool]) -> Shares:
+    return {name: float(value) for name, value in verdict.items()}
+
+
+def _shares(scored: Sequence[Scored]) -> Shares:
+    """Return the mean of each."""
+    return {name: round(mean(one.shares[name] for one in scored), 4) for name in scored[0].shares}
+
+
+def _differs(one: Image.Image, other: Image.Image) -> Image.Image:
+    """Return where two pictures differ, and a little around it: white on black."""
+    apart = ImageChops.difference(one, other).convert("L").point(lambda value: 255 if value > 8 else 0)
+    return apart.filter(ImageFilter.MaxFilter(7))
+
+
+def _psnr(one: Image.Image, other: Image.Image, where: Image.Image) -> float:
+    """Return how near two pictures are where a mask is white, in dB; at most 60, also where it is white nowhere."""
+    white = np.asarray(where) > 127
+    if not white.any():
+        return 60.0
+    off = (np.asarray(one, dtype=np.float32) - np.asarray(other, dtype=np.float32))[white]
+    return min(60.0, 10 * math.log10(255**2 / max(float(np.square(off).mean()), 1e-9)))
+
+
+def _followed(wanted: Image.Image, found: Image.Image) -> float:
+    """Return how well edges follow others: the harmonic mean of how many lie beside one, in both directions."""
+    near = 2 * _BESIDE + 1
+
+    def share(one: Image.Image, other: Image.Image) -> float:
+        here = np.asarray(one.convert("L")) > 127
+        there = np.asarray(other.convert("L").filter(ImageFilter.MaxFilter(near))) > 127
+        return float((here & there).sum() / max(1, here.sum()))
+
+    back, forth = share(wanted, found), share(found, wanted)
+    return 2 * back * forth / max(back + forth, 1e-9)
+
+
+def _sheet(pictures: Sequence[Image.Image]) -> Image.Image:
     """Return the first pictures side by side."""
     across, down = _SHEET
     made = Image.new("RGB", (across * (SIDE + 4), down * (SIDE + 4)), "white")

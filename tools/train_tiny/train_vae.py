@@ -10,8 +10,10 @@ from typing import Any, Final
 
 import torch
 from course import Course, half_where_quick, options
+from lessons import hole
 from models import make_vae
-from pictures import batch, scene
+from pictures import as_tensor, batch, edges_of, holed, scene
+from scenes import paint
 
 _BATCH: Final = 16
 #: Of the latents' square, and the noise that is added to them: they stay near a normal distribution.
@@ -20,6 +22,7 @@ _NOISE: Final = 0.05
 #: Side of the pieces that the first half is trained on.
 _CROP: Final = 64
 _SCORED: Final = 200
+_SCALED: Final = 512
 #: Drawn beforehand, and drawn from.
 _POOL: Final = 4000
 
@@ -30,13 +33,25 @@ def main() -> None:
     torch.manual_seed(told.seed)
     vae = make_vae()
     course = Course(told.out / "courses" / "vae", {"vae": vae}, steps=told.steps, rate=2e-3, ema=0.995, seed=told.seed)
-    drawn = batch([scene(course.seed, number) for number in range(told.pool)])
+    drawn = torch.stack([_example(course.seed, number) for number in range(told.pool)])
     pool = (drawn * 127.5).round().to(torch.int8)
-    course.run(lambda step: _loss(vae, pool, step, told.steps, course.seed))
+    course.run(lambda step: _loss(vae, pool, course.chance(step), cropped=step < told.steps // 2))
     trained: Any = course.averaged["vae"].eval()
-    _scale(trained, pool)
+    _scale(trained, batch([scene(course.seed, number) for number in range(_SCALED)]))
     trained.save_pretrained(told.out / "vae")
     print(f"vae: {psnr(trained, told.seed):.1f} dB on {_SCORED} pictures that it has not seen")
+
+
+def _example(seed: int, number: int) -> torch.Tensor:
+    """Return a scene; now and then with a hole, or its edges alone: what `fill` and `control` are shown."""
+    match number % 10:
+        case 8:
+            found = hole(seed, number)
+            return holed(paint(found.scene), found.mask)
+        case 9:
+            return as_tensor(edges_of(paint(scene(seed, number))))
+        case _:
+            return as_tensor(paint(scene(seed, number)))
 
 
 def psnr(vae: Any, seed: int) -> float:
@@ -47,11 +62,10 @@ def psnr(vae: Any, seed: int) -> float:
     return 10 * math.log10(4 / float(torch.nn.functional.mse_loss(back, images)))
 
 
-def _loss(vae: Any, pool: torch.Tensor, step: int, steps: int, seed: int) -> torch.Tensor:
-    chance = torch.Generator().manual_seed(seed * 1_000_003 + step)
+def _loss(vae: Any, pool: torch.Tensor, chance: torch.Generator, *, cropped: bool) -> torch.Tensor:
     chosen = torch.randint(len(pool), (_BATCH,), generator=chance)
     images = pool[chosen].to(torch.float32) / 127.5
-    if step < steps // 2:
+    if cropped:
         top, left = (int(torch.randint(images.shape[-1] - _CROP + 1, (1,), generator=chance)) for _ in range(2))
         images = images[:, :, top : top + _CROP, left : left + _CROP]
     with half_where_quick():
@@ -65,10 +79,10 @@ def _loss(vae: Any, pool: torch.Tensor, step: int, steps: int, seed: int) -> tor
     return loss.add(variance, alpha=_CLOSE)
 
 
-def _scale(vae: Any, pool: torch.Tensor) -> None:
+def _scale(vae: Any, images: torch.Tensor) -> None:
     """Measure how latents are spread, so that pipelines bring them to a mean of 0 and a variance of 1."""
     with torch.no_grad():
-        latents = vae.encode(pool[:512].to(torch.float32) / 127.5).latent_dist.mode()
+        latents = vae.encode(images).latent_dist.mode()
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
 
 

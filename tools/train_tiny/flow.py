@@ -1,0 +1,128 @@
+"""Flow matching, as FLUX is trained: shown (1 - t) x + t noise and told t, a transformer is to say noise - x."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
+from models import MAX_TOKENS, PACKED, make_transformer
+
+#: Pictures that are encoded at once.
+_AT_ONCE: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What conditions a batch."""
+
+    #: (b, n, d) and (b, p), as the pipelines take them.
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+
+
+class Words:
+    """Tokenizers and text encoders, in training or not."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self._t5, self._clip = parts["text_encoder_2"], parts["text_encoder"].eval()
+        self._tokenizer, self._tokenizer_2 = parts["tokenizer"], parts["tokenizer_2"]
+
+    def told(self, captions: Sequence[str]) -> Told:
+        """Encode captions as the pipelines do."""
+        tokens = self._tokenizer_2(list(captions), padding="max_length", max_length=MAX_TOKENS, truncation=True)
+        words = self._tokenizer(list(captions), padding="max_length", max_length=77, truncation=True)
+        with torch.no_grad():
+            pooled = self._clip(torch.tensor(words.input_ids)).pooler_output
+        return Told(tokens=self._t5(torch.tensor(tokens.input_ids))[0], pooled=pooled)
+
+
+def loss(
+    transformer: Any,
+    latents: torch.Tensor,
+    told: Told,
+    chance: torch.Generator,
+    *,
+    beside: torch.Tensor | None = None,
+    reference: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return how far a transformer is off.
+
+    Args:
+        latents: (b, n, 64), packed.
+        beside: (b, n, c), more channels of the same tokens: what `fill` and `control` are shown.
+        reference: (b, n, 64), more tokens: what `kontext` is shown.
+    """
+    noise = torch.randn(latents.shape, generator=chance)
+    t = _times(len(latents), chance)
+    seen = (1 - t[:, None, None]) * latents + t[:, None, None] * noise
+    ids = _ids(latents.shape[1])
+    if beside is not None:
+        seen = torch.cat([seen, beside], dim=2)
+    if reference is not None:
+        other = ids.clone()
+        other[:, 0] = 1
+        seen, ids = torch.cat([seen, reference], dim=1), torch.cat([ids, other])
+    found = transformer(
+        hidden_states=seen,
+        encoder_hidden_states=told.tokens,
+        pooled_projections=told.pooled,
+        timestep=t,
+        img_ids=ids,
+        txt_ids=torch.zeros(told.tokens.shape[1], 3),
+        return_dict=False,
+    )[0]
+    return torch.nn.functional.mse_loss(found.float()[:, : latents.shape[1]], noise - latents)
+
+
+def _ids(tokens: int) -> torch.Tensor:
+    side = round(tokens**0.5)
+    ids: torch.Tensor = FluxPipeline._prepare_latent_image_ids(1, side, side, "cpu", torch.float32)  # noqa: SLF001
+    return ids
+
+
+def _times(count: int, chance: torch.Generator) -> torch.Tensor:
+    """Return t of each: half of them mostly in the middle, where most is decided, half anywhere."""
+    middle = torch.sigmoid(torch.randn(count, generator=chance))
+    return torch.where(torch.rand(count, generator=chance) < 0.5, middle, torch.rand(count, generator=chance))
+
+
+# --- latents ---
+
+
+def load_vae(out: Path) -> Any:
+    """Load the trained VAE."""
+    vae = AutoencoderKL.from_pretrained(str(out / "vae"), local_files_only=True).eval()
+    return vae.requires_grad_(requires_grad=False)
+
+
+@torch.no_grad()
+def encoded(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    """Return pictures (b, 3, h, w) in -1 .. 1 as packed latents (b, n, 64), float16."""
+    made = []
+    for first in range(0, len(images), _AT_ONCE):
+        latents = vae.encode(images[first : first + _AT_ONCE]).latent_dist.mode()
+        scaled = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+        made.append(pack(scaled).half())
+    return torch.cat(made)
+
+
+def pack(latents: torch.Tensor) -> torch.Tensor:
+    """Return (b, c, h, w) latents as (b, h/2 * w/2, c * 4) tokens."""
+    return FluxPipeline._pack_latents(latents, *latents.shape)  # type: ignore[no-any-return]  # noqa: SLF001
+
+
+# --- going on from text2img ---
+
+
+def from_text2img(out: Path, kind: str) -> Any:
+    """Return the transformer of a kind that draws what the trained `text2img` draws, and does not look at the rest."""
+    trained = FluxTransformer2DModel.from_pretrained(str(out / "text2img" / "transformer"), local_files_only=True)
+    weights = trained.state_dict()
+    transformer = make_transformer(kind)
+    wider = torch.zeros_like(transformer.get_parameter("x_embedder.weight"))
+    wider[:, :PACKED] = weights["x_embedder.weight"]
+    weights["x_embedder.weight"] = wider
+    transformer.load_state_dict(weights)
+    return transformer

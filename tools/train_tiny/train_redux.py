@@ -1,0 +1,76 @@
+"""Trains the prior of `tiny-redux`: a picture becomes tokens, of which the transformer of `tiny` draws another one.
+
+    python tools/train_tiny/train_redux.py --out build/tiny [--steps 6000]
+
+Needs the model of train_text2img.py, which stays as it is. Stopped, it goes on from its last checkpoint. Writes
+OUT/redux, the prior alone, as diffusers loads it.
+"""
+
+import random
+from typing import Any, Final
+
+import flow
+import torch
+from course import Course, half_where_quick, options
+from diffusers import FluxPipeline, FluxPriorReduxPipeline
+from models import MAX_TOKENS, make_prior
+from pictures import batch, scene
+from scenes import Scene, paint, vary
+
+_BATCH: Final = 64
+#: Groups of scenes that show the same things in other places.
+_POOL: Final = 4000
+#: Scenes of a group: of one the model is told, and draws another.
+_ALIKE: Final = 4
+_AT_ONCE: Final = 100
+
+
+def main() -> None:
+    """Train, from the last checkpoint on."""
+    told = options(__doc__ or "", steps=6000, pool=_POOL)
+    torch.manual_seed(told.seed)
+    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
+    transformer = base.transformer.requires_grad_(requires_grad=False)
+    prior = make_prior()
+    modules = {name: prior[name] for name in ("image_encoder", "image_embedder")}
+    course = Course(told.out / "courses" / "redux", modules, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed)
+    drawn = course.once("examples", lambda: _drawn(base.vae, prior["feature_extractor"], course.seed, told.pool))
+    nothing = torch.zeros(_BATCH, MAX_TOKENS, transformer.config.joint_attention_dim)
+    pooled = torch.zeros(_BATCH, transformer.config.pooled_projection_dim)
+
+    def loss_of(step: int) -> torch.Tensor:
+        chance = course.chance(step)
+        groups = torch.randint(told.pool, (_BATCH,), generator=chance)
+        seen, other = torch.rand(_BATCH, _ALIKE, generator=chance).topk(2, dim=1).indices.unbind(1)
+        pixels = drawn["pixels"][groups, seen].float() / 127.5 - 1
+        with half_where_quick():
+            picture = prior["image_embedder"](prior["image_encoder"](pixels).last_hidden_state).image_embeds
+            # As our kind redux does it: no prompt is no tokens.
+            shown = flow.Told(tokens=torch.cat([nothing, picture], dim=1), pooled=pooled)
+            return flow.loss(transformer, drawn["latents"][groups, other].float(), shown, chance)
+
+    course.run(loss_of)
+    trained = {name: module.eval() for name, module in course.averaged.items()}
+    FluxPriorReduxPipeline(**{**prior, **trained}).save_pretrained(told.out / "redux")
+
+
+def _drawn(vae: Any, processor: Any, seed: int, count: int) -> dict[str, torch.Tensor]:
+    """Return latents (count, alike, n, 64), and what the prior sees, (count, alike, 3, 64, 64), of uint8."""
+    latents, pixels = [], []
+    for first in range(0, count, _AT_ONCE):
+        some = [one for number in range(first, min(count, first + _AT_ONCE)) for one in _alike(seed, number)]
+        latents.append(flow.encoded(vae, batch(some)))
+        seen = processor.preprocess([paint(one) for one in some], return_tensors="pt").pixel_values
+        pixels.append(((seen + 1) * 127.5).round().to(torch.uint8))
+    made = {"latents": torch.cat(latents), "pixels": torch.cat(pixels)}
+    return {name: all_of_it.reshape(count, _ALIKE, *all_of_it.shape[1:]) for name, all_of_it in made.items()}
+
+
+def _alike(seed: int, number: int) -> list[Scene]:
+    first = scene(seed, number)
+    chance = random.Random(f"alike {seed} {number}")
+    return [first, *(vary(first, chance) for _ in range(_ALIKE - 1))]
+
+
+if __name__ == "__main__":
+    main()

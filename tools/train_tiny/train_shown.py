@@ -1,0 +1,69 @@
+"""Trains a kind that is shown a picture; needs the model of train_text2img.py, from whose weights it begins.
+
+    python tools/train_tiny/train_shown.py kontext|fill|control --out build/tiny [--steps 5000]
+
+Stopped, it goes on from its last checkpoint. Writes OUT/KIND, a whole pipeline as diffusers loads it.
+"""
+
+from typing import Any, Final
+
+import flow
+import torch
+from course import Course, half_where_quick, options
+from diffusers import FluxPipeline
+from lessons import LESSONS, Lesson
+from pictures import as_tensor
+
+_BATCH: Final = 64
+_POOL: Final = 16_000
+_AT_ONCE: Final = 250
+
+
+def main() -> None:
+    """Train, from the last checkpoint on."""
+    told = options(__doc__ or "", steps=5000, pool=_POOL, kinds=list(LESSONS))
+    lesson = LESSONS[told.kind]
+    torch.manual_seed(told.seed)
+    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
+    transformer = flow.from_text2img(told.out, told.kind)
+    modules = {"transformer": transformer}
+    if told.kind == "kontext":
+        # It is told what to do, in words that no caption has.
+        modules["text_encoder_2"] = base.text_encoder_2
+    else:
+        base.text_encoder_2.requires_grad_(requires_grad=False)
+    course = Course(told.out / "courses" / told.kind, modules, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed)
+    words = flow.Words(base.components)
+    drawn = course.once("examples", lambda: _drawn(lesson, base.vae, course.seed, told.pool))
+
+    def loss_of(step: int) -> torch.Tensor:
+        chance = course.chance(step)
+        chosen = torch.randint(told.pool, (_BATCH,), generator=chance).tolist()
+        said = [lesson.said(course.seed, number, step) for number in chosen]
+        shown = drawn["shown"][chosen].float()
+        if "plain" in drawn:
+            shown = torch.cat([shown, drawn["plain"][chosen].float()], dim=2)
+        shows = {"reference" if lesson.is_reference else "beside": shown}
+        with half_where_quick():
+            return flow.loss(transformer, drawn["target"][chosen].float(), words.told(said), chance, **shows)
+
+    course.run(loss_of)
+    parts: dict[str, Any] = {**base.components, **{name: module.eval() for name, module in course.averaged.items()}}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    lesson.pipeline(**parts).save_pretrained(told.out / told.kind)
+
+
+def _drawn(lesson: Lesson, vae: Any, seed: int, count: int) -> dict[str, torch.Tensor]:
+    """Return the examples, encoded: (count, n, c) each."""
+    made: dict[str, list[torch.Tensor]] = {}
+    for first in range(0, count, _AT_ONCE):
+        some = [lesson.example(seed, number) for number in range(first, min(count, first + _AT_ONCE))]
+        made.setdefault("target", []).append(flow.encoded(vae, torch.stack([as_tensor(one.target) for one in some])))
+        made.setdefault("shown", []).append(flow.encoded(vae, torch.stack([one.shown for one in some])))
+        if plain := [one.plain for one in some if one.plain is not None]:
+            made.setdefault("plain", []).append(torch.stack(plain))
+    return {name: torch.cat(parts) for name, parts in made.items()}
+
+
+if __name__ == "__main__":
+    main()
