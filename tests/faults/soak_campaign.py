@@ -143,9 +143,10 @@ class Soak:
             self._stop()
             self._daemon = self._start()
         self._judge()
-        if calm:
-            self.result.sizes.append(Size.of(self._daemon.pid, self._crowd.drops))
         self._clear()
+        if calm:
+            self._wait_until_it_has_looked()
+            self.result.sizes.append(Size.of(self._daemon.pid, self._crowd.drops))
         self._read_log()
         self._count()
         _say(f"{time.monotonic() - self._began:6.0f} s: {self.result}")
@@ -241,6 +242,12 @@ class Soak:
         for folder in (self._workspace.inbox, self._crowd.outside):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _wait_until_it_has_looked(self) -> None:
+        """Wait until the daemon knows which lanes are gone: each that it watches has threads of its own."""
+        for _ in range(2):
+            before = self._workspace.daemon_status().get("updated_at")
+            wait_until(lambda before=before: self._workspace.daemon_status().get("updated_at") != before, _STUCK_S)  # type: ignore[misc]  # bound at once
 
     # --- the daemon ---
 
