@@ -32,9 +32,8 @@ from hotfolder.settings import Settings
 _NEW: Final = ".new"
 #: What was being written to outputs/ itself: status, page, which take is active.
 _HALF: Final = (".toml.tmp", ".html.tmp")
-#: A source that has lost its name, until it is removed.
-_CLAIM: Final = ".hotfolder-"
-_TAKING: Final = ".taking"
+#: Around the name of a source's job, from when the source has lost its own name until it is removed.
+_CLAIM, _TAKING = names.TAKING
 
 _log = logs.logger(__name__)
 

@@ -106,4 +106,5 @@ def put_back(hidden: Path, path: Path) -> None:
 
 def hidden_name(path: Path) -> Path:
     """Return where a source lies between being read and being gone; short, whatever the name's length."""
-    return path.with_name(f".hotfolder-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.taking")
+    begins, ends = names.TAKING
+    return path.with_name(f"{begins}{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{ends}")

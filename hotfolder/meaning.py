@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from hotfolder.names import PICTURE_SUFFIXES, safe_name, take_named
+from hotfolder.names import PICTURE_SUFFIXES, TAKING, safe_name, take_named
 
 #: Keeps an empty folder in git.
 _OURS: Final = (".gitkeep",)
-#: How the name of a job file or control file on its way out of the inbox begins and ends.
-_TAKING: Final = (".hotfolder-", ".taking")
 #: What editors, browsers, desktops and sync programs leave behind.
 _LITTER_ENDS: Final = (
     "~",
@@ -94,7 +92,7 @@ Meaning = JobName | ControlName | PictureName | PauseAll | LaneFile | Ignored
 def meaning_of(file_name: str) -> Meaning:
     """Return what a file of this name in the inbox means. What lies behind the name is not looked at."""
     lower = file_name.lower()
-    if file_name in _OURS or (file_name.startswith(_TAKING[0]) and file_name.endswith(_TAKING[1])):
+    if file_name in _OURS or (file_name.startswith(TAKING[0]) and file_name.endswith(TAKING[1])):
         return Ignored(why=None)
     if file_name.startswith((".", "~", "#", "._")):
         return Ignored(why="a hidden or temporary file")

@@ -8,6 +8,8 @@ from typing import Final
 MAX_NAME_BYTES: Final = 80
 #: Characters of a wrong key or value that a message quotes; no preset has a longer name.
 MAX_SHOWN: Final = 60
+#: How the name of a job file or control file on its way out of the inbox begins and ends.
+TAKING: Final = (".hotfolder-", ".taking")
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 
 #: Of a million takes nobody has heard; a folder that says it is the billionth is not one of ours.

@@ -318,35 +318,39 @@ def _scheduler() -> Any:
 
 def _texts() -> dict[str, Any]:
     """The four text components: CLIP for the pooled embedding, T5 for the one per token."""
-    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
-
     tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer()
-    clip = CLIPTextConfig(
+    clip = clip_text(tokenizer, hidden_size=_TEXT_DIM, num_hidden_layers=2)
+    return {
+        "tokenizer": tokenizer,
+        "tokenizer_2": tokenizer_2,
+        "text_encoder": _seeded("text_encoder", clip),
+        "text_encoder_2": _seeded("text_encoder_2", t5(tokenizer_2, d_model=_TEXT_DIM, d_kv=16, d_ff=64, num_heads=2)),
+    }
+
+
+def clip_text(tokenizer: Any, **sizes: int) -> Any:
+    """Return a small CLIP for texts that knows which tokens begin and end one."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        **sizes,
         vocab_size=len(tokenizer),
-        hidden_size=_TEXT_DIM,
         intermediate_size=64,
-        num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=77,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,  # the pooled embedding is taken at its position
         pad_token_id=tokenizer.pad_token_id,
     )
-    t5 = T5Config(
-        vocab_size=len(tokenizer_2),
-        d_model=_TEXT_DIM,
-        d_kv=16,
-        d_ff=64,
-        num_layers=2,
-        num_heads=2,
-        feed_forward_proj="gated-gelu",
-    )
-    return {
-        "tokenizer": tokenizer,
-        "tokenizer_2": tokenizer_2,
-        "text_encoder": _seeded("text_encoder", CLIPTextModel(clip)),
-        "text_encoder_2": _seeded("text_encoder_2", T5EncoderModel(t5)),
-    }
+    return CLIPTextModel(config)
+
+
+def t5(tokenizer: Any, **sizes: float) -> Any:
+    """Return a small T5 encoder, of the sort that FLUX has."""
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(**sizes, vocab_size=len(tokenizer), num_layers=2, feed_forward_proj="gated-gelu")
+    return T5EncoderModel(config)
 
 
 def clip_tokenizer() -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from captions import article
-from scenes import COLOURS, THINGS, Ground, Scene, Thing, draw_scene, stands_out
+from scenes import COLOURS, THINGS, Ground, Scene, Thing, draw_scene, stands_out, with_things
 
 Change = Literal["recolour", "remove", "add", "replace", "ground"]
 
@@ -120,7 +120,5 @@ def _told(change: str, chance: random.Random, **said: str) -> str:
 def _with(change: Change, scene: Scene, told: str, changed: dict[Thing, Thing | None]) -> Edit:
     """Return the edit of a scene in which things become others, or None."""
     after = (changed.get(thing, thing) for thing in scene.things)
-    left = tuple(thing for thing in after if thing is not None)
-    # What is left is somewhere; nobody says where.
-    order = scene.order if len(left) > 1 else "alone"
-    return Edit(change=change, before=scene, after=replace(scene, things=left, order=order), told=told)
+    left = with_things(scene, (thing for thing in after if thing is not None))
+    return Edit(change=change, before=scene, after=left, told=told)

@@ -1,12 +1,12 @@
 """What `tiny-fill` is taught: a scene, a mask over one of its things, and what is told to be painted there."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from captions import article, say_place
 from PIL import Image, ImageDraw
-from scenes import PLACES, SIDE, Scene, Thing, draw_scene
+from scenes import SIDE, Scene, Thing, draw_scene, with_things
 
 #: How far a mask reaches beyond its thing, in the thing's radii.
 _MARGIN: Final = (0.15, 0.7)
@@ -34,8 +34,7 @@ def draw_hole(chance: random.Random, scene: Scene | None = None) -> Hole:
 
 def empty(hole: Hole) -> Scene:
     """Return the scene without what is to be painted."""
-    left = tuple(thing for thing in hole.scene.things if thing != hole.thing)
-    return replace(hole.scene, things=left, order=hole.scene.order if len(left) > 1 else "alone")
+    return with_things(hole.scene, (thing for thing in hole.scene.things if thing != hole.thing))
 
 
 def _mask_over(thing: Thing, chance: random.Random) -> Image.Image:
@@ -55,5 +54,5 @@ def _mask_over(thing: Thing, chance: random.Random) -> Image.Image:
 
 def _told(thing: Thing, chance: random.Random) -> str:
     said = f"{thing.colour} {thing.name}"
-    place = say_place(thing.place, chance) if thing.place in PLACES and chance.random() < 0.3 else ""
+    place = say_place(thing.place, chance) if chance.random() < 0.3 else ""
     return f"{article(said)} {said} {place}".strip()

@@ -7,16 +7,12 @@ import edits
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
     SiglipImageProcessorPil,
     SiglipVisionConfig,
     SiglipVisionModel,
-    T5Config,
-    T5EncoderModel,
 )
 
-from hotfolder.tiny import clip_tokenizer, t5_tokenizer
+from hotfolder.tiny import clip_text, clip_tokenizer, t5, t5_tokenizer
 
 #: Pixels a side of a latent: five levels of the VAE halve four times.
 DOWN: Final = 16
@@ -77,32 +73,11 @@ def make_transformer(kind: str) -> Any:
 def make_texts() -> dict[str, Any]:
     """Return tokenizers and text encoders; T5 is trained with the first transformer, CLIP stays as it is made here."""
     tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer(words())
-    clip = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=_CLIP_DIM,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,  # the pooled embedding is taken at its position
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    t5 = T5Config(
-        vocab_size=len(tokenizer_2),
-        d_model=_TEXT_DIM,
-        d_kv=24,
-        d_ff=256,
-        num_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,
-    )
     return {
         "tokenizer": tokenizer,
         "tokenizer_2": tokenizer_2,
-        "text_encoder": CLIPTextModel(clip),
-        "text_encoder_2": T5EncoderModel(t5),
+        "text_encoder": clip_text(tokenizer, hidden_size=_CLIP_DIM, num_hidden_layers=1),
+        "text_encoder_2": t5(tokenizer_2, d_model=_TEXT_DIM, d_kv=24, d_ff=256, num_heads=4, dropout_rate=0.0),
     }
 
 

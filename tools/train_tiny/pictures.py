@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import torch
 from captions import say
-from diffusers import FluxPipeline
+from flow import pack
 from models import DOWN
 from PIL import Image
 from scenes import Scene, draw_scene, paint
@@ -28,10 +28,10 @@ def scene(seed: int, number: int) -> Scene:
     raise AssertionError("a hundred scenes in a row are held out")
 
 
-def held_out(seed: int, number: int, *, things: int | None = None) -> Scene:
+def held_out(seed: int, number: int) -> Scene:
     """Return a scene that is never trained with."""
     for attempt in range(1000):
-        found = draw_scene(random.Random(f"held out {seed} {number} {attempt}"), things=things)
+        found = draw_scene(random.Random(f"held out {seed} {number} {attempt}"))
         if is_held_out(found):
             return found
     raise AssertionError("a thousand scenes in a row are not held out")
@@ -76,4 +76,4 @@ def folded(mask: Image.Image) -> torch.Tensor:
     side = mask.width // DOWN
     # (h, w) -> (down * down, h / down, w / down), as FluxFillPipeline.prepare_mask_latents does, then packed.
     channels = white.reshape(side, DOWN, side, DOWN).permute(1, 3, 0, 2).reshape(1, DOWN * DOWN, side, side)
-    return FluxPipeline._pack_latents(channels, *channels.shape)[0].contiguous()  # type: ignore[no-any-return]  # noqa: SLF001
+    return pack(channels)[0].contiguous()

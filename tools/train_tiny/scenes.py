@@ -5,8 +5,8 @@ A scene is data. `paint` turns it into a picture, `captions.say` into words, `ch
 
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from PIL import Image, ImageDraw
@@ -100,13 +100,9 @@ class Scene:
     seed: int = 0
 
 
-def draw_scene(chance: random.Random, *, things: int | None = None) -> Scene:
-    """Draw a scene.
-
-    Args:
-        things: how many, 1 to 3; by default three of five scenes have one.
-    """
-    count = things or chance.choices((1, 2, 3), (6, 3, 1))[0]
+def draw_scene(chance: random.Random) -> Scene:
+    """Draw a scene: three of five have one thing, the others two or three."""
+    count = chance.choices((1, 2, 3), (6, 3, 1))[0]
     ground = _draw_ground(chance)
     free = [name for name in COLOURS if stands_out(name, ground)]
     named = list(zip(chance.sample(list(THINGS), count), chance.sample(free, count), strict=True))
@@ -118,6 +114,12 @@ def vary(scene: Scene, chance: random.Random) -> Scene:
     named = [(thing.name, thing.colour) for thing in scene.things]
     chance.shuffle(named)
     return _lay_out(chance, named, scene.ground)
+
+
+def with_things(scene: Scene, things: Iterable[Thing]) -> Scene:
+    """Return a scene with these things and no others; one that is left alone stands somewhere."""
+    left = tuple(things)
+    return replace(scene, things=left, order=scene.order if len(left) > 1 else "alone")
 
 
 def _lay_out(chance: random.Random, named: list[tuple[str, str]], ground: Ground) -> Scene:

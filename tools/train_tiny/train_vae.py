@@ -33,13 +33,18 @@ def main() -> None:
     torch.manual_seed(told.seed)
     vae = make_vae()
     course = Course(told.out / "courses" / "vae", {"vae": vae}, steps=told.steps, rate=2e-3, ema=0.995, seed=told.seed)
-    drawn = torch.stack([_example(course.seed, number) for number in range(told.pool)])
-    pool = (drawn * 127.5).round().to(torch.int8)
+    pool = course.once("pool", lambda: _drawn(course.seed, told.pool))
     course.run(lambda step: _loss(vae, pool, course.chance(step), cropped=step < told.steps // 2))
     trained: Any = course.averaged["vae"].eval()
     _scale(trained, batch([scene(course.seed, number) for number in range(_SCALED)]))
     trained.save_pretrained(told.out / "vae")
     print(f"vae: {psnr(trained, told.seed):.1f} dB on {_SCORED} pictures that it has not seen")
+
+
+def _drawn(seed: int, count: int) -> torch.Tensor:
+    """Return (count, 3, h, w) in -127 .. 127, of int8."""
+    drawn = torch.stack([_example(seed, number) for number in range(count)])
+    return (drawn * 127.5).round().clamp(-127, 127).to(torch.int8)
 
 
 def _example(seed: int, number: int) -> torch.Tensor:
