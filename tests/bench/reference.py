@@ -2,8 +2,9 @@
 
     python -m bench.reference WORKSPACE LIKE planned|ended COUNT
 
-inotify tells of a drop; it is parsed and becomes a folder of its own with the files that Hotfolder makes, as many bytes
-in each, put in place by as many renames and flushes in the same order; drops that come together share the same flushes.
+inotify tells of a drop, and a listing where the kernel could not keep all that it had to tell; it is parsed and
+becomes a folder of its own with the files that Hotfolder makes, as many bytes in each, put in place by as many renames
+and flushes in the same order; drops that come together share the same flushes.
 LIKE is the folder of a job that Hotfolder has made. Nothing is settled, checked, decided, painted, drawn, resumed or
 recovered. `planned` stops where a job stands in the line. Prints `ready`, and ends after COUNT drops.
 """
@@ -14,7 +15,7 @@ import tomllib
 from collections import deque
 from pathlib import Path
 
-from bench.inotify import MOVED_TO, Inotify
+from bench.inotify import MOVED_TO, OVERFLOW, Inotify
 
 BATCH = 64
 
@@ -24,11 +25,15 @@ def serve(workspace: Path, like: Path, until: str, count: int) -> None:
     live.mkdir()
     files = {path.name.replace(like.name, "NAME"): path.read_bytes() for path in like.iterdir()}
     files["active.toml"] = next(like.parent.glob("*.active.toml")).read_bytes()
-    events, dropped = Inotify(inbox, MOVED_TO), deque[str]()
+    events, dropped, seen = Inotify(inbox, MOVED_TO), deque[str](), set[str]()
     print("ready", flush=True)
     while count:
         # What came is taken before the kernel is asked again.
-        found = (event.name for event in events.read(0.0 if dropped else 60.0))
+        came = list(events.read(0.0 if dropped else 60.0))
+        lost = any(event.mask & OVERFLOW for event in came)
+        told = os.listdir(inbox) if lost else [event.name for event in came]
+        found = [name for name in told if name not in seen]
+        seen.update(found)
         dropped.extend(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
         names = [dropped.popleft() for _ in range(min(BATCH, len(dropped)))]
         count -= len(names)
