@@ -15,6 +15,8 @@ from hotfolder.settle import mount_type
 
 #: Where some pairs meet the target and others miss it: how far the middle half of them may spread, in medians.
 MAX_SPREAD: Final = 0.25
+#: So many pairs that all meet the target, or all miss it, are believed on a machine whose speed changed meanwhile.
+AGREED: Final = 5
 
 _T = TypeVar("_T")
 
@@ -102,9 +104,12 @@ class Finding:
         """Return "met", "missed", "too noisy" or "reported", and why where that is not plain."""
         if self.target is None:
             return "reported", load.noise if self.timed else ""
-        if self.overloaded or (self.timed and load.noise):
-            return "too noisy", self.overloaded or load.noise
         met = [self.target.met_by(value) for value in self.pairs.values]
+        # Each pair was measured together: that the machine grew faster or slower did not make all of them agree.
+        agreed = len(met) >= AGREED and len(set(met)) == 1
+        noise = load.busy if agreed else load.noise
+        if self.overloaded or (self.timed and noise):
+            return "too noisy", self.overloaded or noise
         if len(set(met)) > 1 and (spread := _spread(self.pairs.values)) > MAX_SPREAD:
             return "too noisy", f"the middle half of the pairs spreads over {spread:.0%} of their median"
         return ("met" if self.target.met_by(statistics.median(self.pairs.values)) else "missed"), ""

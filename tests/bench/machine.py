@@ -37,12 +37,17 @@ class Load:
     @property
     def noise(self) -> str:
         """Why nothing that was measured can be judged; "" where it can."""
+        if not self.busy and abs(self.drift) > MAX_DRIFT:
+            return f"the same loop took {self.drift:+.0%} after the run, more than {MAX_DRIFT:.0%}"
+        return self.busy
+
+    @property
+    def busy(self) -> str:
+        """What others took of the machine, where that was too much; "" where it was not."""
         if self.others > MAX_OTHERS:
             return f"others used {self.others:.0%} of the machine, more than {MAX_OTHERS:.0%}"
         if self.steal > MAX_STEAL:
             return f"{self.steal:.0%} of the machine was stolen, more than {MAX_STEAL:.0%}"
-        if abs(self.drift) > MAX_DRIFT:
-            return f"the same loop took {self.drift:+.0%} after the run, more than {MAX_DRIFT:.0%}"
         return ""
 
     def as_dict(self) -> dict[str, float | None]:

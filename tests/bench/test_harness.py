@@ -38,6 +38,16 @@ def test_no_verdict_is_given_on_a_busy_machine(noise: dict[str, float]) -> None:
     assert "%" in why
 
 
+def test_pairs_that_all_agree_are_judged_on_a_machine_whose_speed_changed() -> None:
+    drifted = replace(QUIET, drift=2 * MAX_DRIFT)
+    assert finding(1.0, 1.1, 1.2, 1.2, 1.29).verdict(drifted) == ("met", "")
+    assert finding(1.4, 1.5, 1.6, 1.7, 1.8).verdict(drifted) == ("missed", "")
+    assert finding(1.0, 1.1, 1.2, 1.2, 1.31).verdict(drifted)[0] == "too noisy"
+    assert finding(1.0, 1.1, 1.2, 1.2).verdict(drifted)[0] == "too noisy"
+    # What others do may slow one of the two more than the other, in all pairs alike.
+    assert finding(1.0, 1.1, 1.2, 1.2, 1.29).verdict(replace(drifted, others=0.5))[0] == "too noisy"
+
+
 def test_what_does_not_depend_on_time_is_judged_on_a_busy_machine() -> None:
     assert finding(1.0, timed=False).verdict(replace(QUIET, others=0.9)) == ("met", "")
 
