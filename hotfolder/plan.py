@@ -16,12 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_valid
 from hotfolder import __version__, tomltext
 from hotfolder.errors import Problem, Rejected
 from hotfolder.kindkeys import KIND_KEYS, MAX_SEED, PICTURE_KEYS
-from hotfolder.presets import HelperKind, Kind, Model
+from hotfolder.presets import SIZE_STEP, HelperKind, Kind, Model, Preset, SizeName
 from hotfolder.stagekeys import OF_THE_PRESET, STAGE_KEYS, Generate, Generating, Lane, StageKeys
 
 SCHEMA: Final = 1
-#: FLUX packs 2 x 2 latents of 8 x 8 pixels into a token.
-SIZE_STEP: Final = 16
 DEFAULT_STRENGTH: Final = 0.6
 _DEFAULT_SIDE: Final = 1024
 _SMALLEST_SIDE: Final = 16
@@ -90,7 +88,20 @@ class UsedPreset(_Table):
     kind: Kind | HelperKind
     max_sequence_length: Annotated[int, Field(ge=16, le=2048)] = 512
     model: Model
+    #: The only sizes that it makes; None: any.
+    sizes: Annotated[tuple[SizeName, ...], Field(min_length=1, max_length=100)] | None = None
     keys: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, preset: Preset) -> Self:
+        """Return what a job takes from a preset."""
+        return cls(
+            kind=preset.kind,
+            max_sequence_length=preset.max_sequence_length,
+            model=preset.model,
+            sizes=preset.limits.sizes or None,
+            keys=dict(preset.keys),
+        )
 
 
 class Axis(_Table):
@@ -506,7 +517,7 @@ class Item:
         """Decide width and height in pixels, multiples of 16; None where what comes in decides.
 
         What the stage says goes before what the job says, that before its picture's own size, and that before the
-        preset's.
+        preset's. A preset of few sizes makes the nearest of these.
         """
         default = int(used.keys.get("width", _DEFAULT_SIDE)), int(used.keys.get("height", _DEFAULT_SIDE))
         works_over = not isinstance(self.keys(stage), Generate)
@@ -518,15 +529,18 @@ class Item:
         if "aspect" in asked:
             across, down = map(int, asked["aspect"].split(":"))
             side = math.sqrt(default[0] * default[1] / (across * down))
-            return _nearest(across * side), _nearest(down * side)
+            size = _nearest(across * side), _nearest(down * side)
+            return _settle(*size, None, size, sizes=used.sizes, notices=notices)
         width, height = asked.get("width"), asked.get("height")
         if takes and not self._is_first(stage) and not (width and height):
+            if used.sizes:
+                return _settle(width, height, None, default, sizes=used.sizes, notices=notices)
             return (None, None) if not (width or height) else (width or None, height or None)
         # Redux looks at its source, and makes a picture of its own.
         like = None
         if takes and used.kind != "redux":
             like = (self.source("control") if "control" in takes else None) or self.source("image")
-        return _settle(width, height, like, default, notices)
+        return _settle(width, height, like, default, sizes=used.sizes, notices=notices)
 
 
 #: Denoising steps where neither job nor preset says.
@@ -534,9 +548,15 @@ JOB_STEPS: Final = 28
 
 
 def _settle(
-    width: int | None, height: int | None, like: Source | None, default: tuple[int, int], notices: list[str]
+    width: int | None,
+    height: int | None,
+    like: Source | None,
+    default: tuple[int, int],
+    *,
+    sizes: Sequence[str] | None,
+    notices: list[str],
 ) -> tuple[int, int]:
-    """Decide a size from what is asked, the picture it is to be like, and the preset's own."""
+    """Decide a size from what is asked, the picture it is to be like, the preset's own, and the only ones it makes."""
     if like is None or (width and height):
         wanted = width or default[0], height or default[1]
         size = _nearest(wanted[0]), _nearest(wanted[1])
@@ -547,14 +567,28 @@ def _settle(
     else:
         wanted = like.width, like.height
         size = _like(*wanted, default[0] * default[1])
+    why = f"sides are multiples of {SIZE_STEP}, up to {_LARGEST_SIDE}"
+    if sizes:
+        size = _nearest_of(sizes, wanted)
+        why = f"the preset makes {' and '.join(sizes)} only"
+    elif size[0] <= wanted[0] - SIZE_STEP:
+        why = "its picture is larger than the preset makes; set width or height to have it otherwise"
     if size != wanted:
-        why = f"sides are multiples of {SIZE_STEP}, up to {_LARGEST_SIDE}"
-        if size[0] <= wanted[0] - SIZE_STEP:
-            why = "its picture is larger than the preset makes; set width or height to have it otherwise"
         text = f"made at {size[0]}x{size[1]} instead of {wanted[0]}x{wanted[1]}: {why}"
         if text not in notices:
             notices.append(text)
     return size
+
+
+def _nearest_of(sizes: Sequence[str], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Return the size whose shape is the most alike, and of these the one whose area is."""
+
+    def apart(size: tuple[int, int]) -> tuple[float, float]:
+        across, down = (math.log(has / wants) for has, wants in zip(size, wanted, strict=True))
+        return round(abs(across - down), 3), abs(across + down)
+
+    known = [(int(width), int(height)) for width, height in (size.split("x") for size in sizes)]
+    return min(known, key=apart)
 
 
 def _like(width: int, height: int, area: int) -> tuple[int, int]:

@@ -1,14 +1,16 @@
 """JobFile -> Plan: which files a job wants, and every choice made once they are there."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hotfolder.errors import JobError, Problem, Rejected
 from hotfolder.jobfile import JobFile
-from hotfolder.names import shown
-from hotfolder.plan import STAGE_AXIS, Axis, MissingSource, Plan, PlannedStage, Source, UsedPreset
+from hotfolder.names import cut, shown
+from hotfolder.plan import STAGE_AXIS, Axis, Item, MissingSource, Plan, PlannedStage, Source, UsedPreset
+from hotfolder.presets import Preset
 from hotfolder.settings import Settings
 from hotfolder.stagekeys import Generating
 from hotfolder.tomltext import Document
@@ -16,6 +18,9 @@ from hotfolder.tomltext import Document
 #: Of a batch, as many items are looked at for what is made otherwise than asked.
 _LOOKED_AT: Final = 200
 _MAX_NOTICES: Final = 20
+#: Of the words that a preset does not know, as many are named.
+_MAX_WORDS: Final = 8
+_WORD: Final = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +92,11 @@ def make_plan(
         keys=dict(job.said),
         axes=tuple(Axis(key=axis.key, columns=axis.columns, values=axis.values) for axis in job.axes),
         stages=tuple(PlannedStage(stage=one.stage, id=one.id, keys=dict(one.keys)) for one in job.stages),
-        presets={
-            preset.name: UsedPreset(
-                kind=preset.kind,
-                max_sequence_length=preset.max_sequence_length,
-                model=preset.model,
-                keys=dict(preset.keys),
-            )
-            for preset in job.presets.values()
-        },
+        presets={preset.name: UsedPreset.of(preset) for preset in job.presets.values()},
         sources=tuple(sources),
         missing=tuple(missing),
     )
-    notices = [*job.notices, *_size_notices(plan)]
+    notices = [*job.notices, *_size_notices(plan), *_word_notices(plan, job.presets)]
     return plan.changed(notices=tuple(dict.fromkeys(notices))[:_MAX_NOTICES])
 
 
@@ -154,13 +151,39 @@ def check_places(plan: Plan, settings: Settings, document: Document) -> None:
 def _size_notices(plan: Plan) -> list[str]:
     """Say which sizes are made otherwise than asked."""
     notices: list[str] = []
-    for number in range(1, min(plan.items, _LOOKED_AT) + 1):
-        item = plan.item(number)
-        if item.missing() is not None:
-            continue
-        for stage in range(1, len(plan.stages) + 1):
-            if isinstance(item.keys(stage), Generating):
-                item.generation(stage, notices)
+    for item, stage in _generating(plan):
+        item.generation(stage, notices)
         if len(notices) >= _MAX_NOTICES:
             break
     return notices
+
+
+def _word_notices(plan: Plan, presets: Mapping[str, Preset]) -> list[str]:
+    """Say which words a preset of few words was never taught."""
+    if not any(preset.limits.words for preset in presets.values()):
+        return []
+    unknown: dict[str, dict[str, None]] = {}
+    for item, stage in _generating(plan):
+        preset = presets[item.preset_of(stage) or ""]
+        if known := preset.limits.words:
+            told = item.generation(stage)
+            said = _WORD.findall(f"{told.prompt} {told.negative_prompt or ''}".lower())
+            unknown.setdefault(preset.name, {}).update(dict.fromkeys(word for word in said if word not in known))
+    return [_unknown_words(presets[name], list(words)) for name, words in unknown.items() if words]
+
+
+def _unknown_words(preset: Preset, words: Sequence[str]) -> str:
+    named = ", ".join(repr(cut(shown(word))) for word in words[:_MAX_WORDS])
+    more = f" and {len(words) - _MAX_WORDS} more" if len(words) > _MAX_WORDS else ""
+    instead = f"; preset {preset.limits.beyond} would draw what they say" if preset.limits.beyond else ""
+    return f"{preset.name} was never taught {named}{more}: it draws what the other words say{instead}"
+
+
+def _generating(plan: Plan) -> Iterator[tuple[Item, int]]:
+    """Yield the stages that generate, of the first items that can be made."""
+    for number in range(1, min(plan.items, _LOOKED_AT) + 1):
+        item = plan.item(number)
+        if item.missing() is None:
+            for stage in range(1, len(plan.stages) + 1):
+                if isinstance(item.keys(stage), Generating):
+                    yield item, stage

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hotfolder import tomltext
 from hotfolder.errors import SettingsError
@@ -22,6 +22,8 @@ _MAX_EXTENDS: Final = 8
 #: Of what is wrong with a preset, as much is told.
 _MAX_PROBLEMS: Final = 10
 _MAX_SERVICE: Final = 200
+#: FLUX packs 2 x 2 latents of 8 x 8 pixels into a token.
+SIZE_STEP: Final = 16
 
 #: What a model that makes pictures does.
 Kind = Literal["text2img", "kontext", "fill", "control", "redux"]
@@ -75,6 +77,27 @@ class Model(_Table):
         return " ".join(parts)
 
 
+def _of_whole_tokens(size: str) -> str:
+    if any(int(side) % SIZE_STEP for side in size.split("x")):
+        raise ValueError(f"sides that are multiples of {SIZE_STEP} are accepted")
+    return size
+
+
+#: Width and height, such as "128x128".
+SizeName = Annotated[str, Field(pattern=r"^[1-9][0-9]{1,3}x[1-9][0-9]{1,3}$"), AfterValidator(_of_whole_tokens)]
+
+
+class Limits(_Table):
+    """What a small model was taught, where that is little. It is never asked for more, and notices say so."""
+
+    #: The only sizes that it makes; none: any.
+    sizes: Annotated[tuple[SizeName, ...], Field(max_length=100)] = ()
+    #: All words that it knows, small letters; none: any.
+    words: frozenset[str] = frozenset()
+    #: The preset that draws what lies beyond.
+    beyond: str | None = None
+
+
 class Preset(_Table):
     """One preset, whole: what it extends has been laid under it."""
 
@@ -89,6 +112,7 @@ class Preset(_Table):
     model: Model
     #: Tokens of the prompt that the text encoder is given; part of what makes pixels repeatable.
     max_sequence_length: Annotated[int, Field(ge=16, le=2048)] = 512
+    limits: Limits = Limits()
     #: Laid under a job's own keys: steps, guidance, width, height ...
     keys: Mapping[str, Any] = Field(default_factory=dict)
     #: Dotted key -> the file it came from.
@@ -234,9 +258,10 @@ def _lay(
 
 
 def _keys() -> list[str]:
-    """Return every key of a preset's file, those of [model] dotted; [keys] has those of a job."""
+    """Return every key of a preset's file, those of [model] and [limits] dotted; [keys] has those of a job."""
     own = [key for key in Preset.model_fields if key not in {"name", "origins"}]
-    return ["extends", *own, *(f"model.{key}" for key in Model.model_fields)]
+    below = [f"model.{key}" for key in Model.model_fields] + [f"limits.{key}" for key in Limits.model_fields]
+    return ["extends", *own, *below]
 
 
 def _explain(error: ValidationError | TypeError, file: Path, origins: Mapping[str, str]) -> SettingsError:

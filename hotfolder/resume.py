@@ -232,13 +232,7 @@ def _with_presets(plan: Plan, presets: Presets) -> Plan:
     for number in range(1, len(plan.stages) + 1):
         name = item.preset_of(number)
         if name is not None and name not in used:
-            preset = presets.get(name)
-            used[name] = UsedPreset(
-                kind=preset.kind,
-                max_sequence_length=preset.max_sequence_length,
-                model=preset.model,
-                keys=dict(preset.keys),
-            )
+            used[name] = UsedPreset.of(presets.get(name))
     return plan.changed(presets=used)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from PIL import Image
 
 from hotfolder.engine import Request
-from hotfolder.plan import SIZE_STEP
+from hotfolder.presets import SIZE_STEP
 from hotfolder.stages.work import Call, Outcome, Stage, Work
 
 

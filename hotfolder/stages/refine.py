@@ -5,7 +5,7 @@ from typing import Final
 
 from PIL import Image
 
-from hotfolder.plan import SIZE_STEP
+from hotfolder.presets import SIZE_STEP
 from hotfolder.stages.repaint import repaint
 from hotfolder.stages.work import Call, Outcome, Stage, Work
 

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 
 from hotfolder.engine import Made
-from hotfolder.plan import SIZE_STEP
+from hotfolder.presets import SIZE_STEP
 from hotfolder.stages.generate import request_of
 from hotfolder.stages.work import Call, Work
 
