@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -318,7 +318,7 @@ def _scheduler() -> Any:
 
 def _texts() -> dict[str, Any]:
     """The four text components: CLIP for the pooled embedding, T5 for the one per token."""
-    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer()
+    tokenizer, tokenizer_2 = clip_tokenizer(), _t5_tokenizer()
     clip = clip_text(tokenizer, hidden_size=_TEXT_DIM, num_hidden_layers=2)
     return {
         "tokenizer": tokenizer,
@@ -373,12 +373,12 @@ def _bert_tokenizer() -> Any:
     return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=256)
 
 
-def t5_tokenizer(words: Sequence[str] = _WORDS) -> Any:
-    """Unigram: `words` are one token each, all else is spelled out; a trained list falls apart on so few words."""
+def _t5_tokenizer() -> Any:
+    """Unigram: words are one token each, all else is spelled out; a trained list falls apart on so few words."""
     from transformers import T5Tokenizer
 
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -4.0)]
-    pieces += [(f"\u2581{word}", -2.0) for word in words]
+    pieces += [(f"\u2581{word}", -2.0) for word in _WORDS]
     pieces += [(letter, -6.0) for letter in _LETTERS]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 

@@ -33,6 +33,13 @@ _GROUNDS: Final = {
 }
 _ROWS: Final = ("{0}, {1} and {2}", "{0} on the left, {1} in the middle and {2} on the right")
 
+#: Stands for every word that is none of these: to the model they are all one.
+UNHEARD: Final = "hm"
+#: Of all texts, 0 to 1.
+_WITHOUT_ARTICLES: Final = 0.1
+_UNHEARD_OF: Final = 0.1
+_AS_A_SENTENCE: Final = 0.25
+
 
 def say(scene: Scene, chance: random.Random, *, silent: float = 0.0) -> str:
     """Return one of the captions of a scene; the same `chance` draws the same words.
@@ -53,6 +60,19 @@ def words() -> set[str]:
     templates = [text for texts in said for text in texts]
     spoken = " ".join([*templates, *THINGS, *COLOURS, "a an"])
     return set(re.sub(r"\{.\}", " ", spoken).replace(",", " , ").split())
+
+
+def said_freely(text: str, chance: random.Random) -> str:
+    """Return a text as people may write it: with a capital, a full stop, without articles, with a word unheard of."""
+    told = text.split()
+    if chance.random() < _WITHOUT_ARTICLES:
+        told = [word for word in told if word not in {"a", "an", "the"}] or told
+    if chance.random() < _UNHEARD_OF:
+        told.insert(chance.randrange(len(told) + 1), UNHEARD)
+    written = " ".join(told)
+    if chance.random() < _AS_A_SENTENCE:
+        written = f"{written[:1].upper()}{written[1:]}{chance.choice(('.', ''))}"
+    return written
 
 
 def say_place(place: Place, chance: random.Random) -> str:

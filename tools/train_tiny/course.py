@@ -17,8 +17,10 @@ _T = TypeVar("_T")
 _KEEP_S: Final = 120.0
 #: Steps between two points of the curve.
 _POINT: Final = 50
-#: The first part of the steps, in which the rate rises.
+#: The first part of the steps, in which the rate rises, and the last one, in which it falls. In between it stays, so
+#: that a course can be told more steps later, and goes on.
 _WARM_UP: Final = 0.02
+_FALL: Final = 0.3
 
 
 def options(about: str, *, steps: int, pool: int, kinds: Sequence[str] = ()) -> argparse.Namespace:
@@ -48,12 +50,13 @@ class Course:
 
         Args:
             folder: for `checkpoint.pt` and `curve.jsonl`.
-            rate: the highest, reached after a warm-up; from there it falls as a cosine.
+            rate: the highest, reached after a warm-up; in the last part of the steps it falls.
             ema: how much of the average of the weights is kept at a step; what is used in the end is the average.
         """
         self._folder, self._modules, self._steps, self._rate, self._ema = folder, modules, steps, rate, ema
         self._parameters = [one for module in modules.values() for one in module.parameters() if one.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        # Fused: for so many small tensors the loop of Python would take a tenth of a step.
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.averaged = deepcopy(modules)
         self._losses: list[float] = []
         self.step, self.seconds, self.seed = 0, 0.0, seed
@@ -159,4 +162,4 @@ def _tensors(module: torch.nn.Module) -> Iterable[torch.Tensor]:
 
 def _shape(part: float) -> float:
     """Return the share of the highest rate at a part of the course, 0 to 1."""
-    return part / _WARM_UP if part < _WARM_UP else 0.5 * (1 + math.cos(math.pi * (part - _WARM_UP) / (1 - _WARM_UP)))
+    return min(1.0, part / _WARM_UP, 1 - math.sqrt(max(0.0, (part - (1 - _FALL)) / _FALL)))

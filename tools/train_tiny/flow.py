@@ -26,15 +26,14 @@ class Words:
     """Tokenizers and text encoders, in training or not."""
 
     def __init__(self, parts: dict[str, Any]) -> None:
-        self._t5, self._clip = parts["text_encoder_2"], parts["text_encoder"].eval()
-        self._tokenizer, self._tokenizer_2 = parts["tokenizer"], parts["tokenizer_2"]
+        self._t5, self._tokenizer_2 = parts["text_encoder_2"], parts["tokenizer_2"]
+        self._pooled: int = parts["text_encoder"].config.hidden_size
 
     def told(self, captions: Sequence[str]) -> Told:
         """Encode captions as the pipelines do."""
         tokens = self._tokenizer_2(list(captions), padding="max_length", max_length=MAX_TOKENS, truncation=True)
-        words = self._tokenizer(list(captions), padding="max_length", max_length=77, truncation=True)
-        with torch.no_grad():
-            pooled = self._clip(torch.tensor(words.input_ids)).pooler_output
+        # CLIP is mute, see `models.make_texts`: what it would give needs no asking.
+        pooled = torch.zeros(len(captions), self._pooled)
         return Told(tokens=self._t5(torch.tensor(tokens.input_ids))[0], pooled=pooled)
 
 

@@ -4,15 +4,17 @@ from typing import Any, Final
 
 import captions
 import edits
+import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from transformers import (
     SiglipImageProcessorPil,
     SiglipVisionConfig,
     SiglipVisionModel,
+    T5Tokenizer,
 )
 
-from hotfolder.tiny import clip_text, clip_tokenizer, t5, t5_tokenizer
+from hotfolder.tiny import clip_text, clip_tokenizer, t5
 
 #: Pixels a side of a latent: five levels of the VAE halve four times.
 DOWN: Final = 16
@@ -21,6 +23,8 @@ LATENT_CHANNELS: Final = 16
 PACKED: Final = LATENT_CHANNELS * 4
 #: Tokens of the longest caption, with what ends it. FLUX does not mask what is behind it: it is a part of the model.
 MAX_TOKENS: Final = 36
+#: What may stand behind a word.
+MARKS: Final = (",", ".")
 _TEXT_DIM: Final = 96
 _CLIP_DIM: Final = 32
 #: Channels of the transformer's input: latents; for an edit the reference is more tokens, not more channels.
@@ -36,6 +40,15 @@ IN_CHANNELS: Final = {
 def words() -> list[str]:
     """Return every word that any of the models is told in training, sorted."""
     return sorted((captions.words() | edits.words()) - {","})
+
+
+def word_tokenizer() -> Any:
+    """Return the tokenizer of the T5: each word and mark is a token, so is every word that nobody was ever told."""
+    spoken = [*words(), *(word.capitalize() for word in words())]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    pieces += [(f"\u2581{word}", -2.0) for word in spoken]
+    pieces += [(mark, -2.0) for mark in MARKS]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 
 
 def make_vae() -> Any:
@@ -71,12 +84,19 @@ def make_transformer(kind: str) -> Any:
 
 
 def make_texts() -> dict[str, Any]:
-    """Return tokenizers and text encoders; T5 is trained with the first transformer, CLIP stays as it is made here."""
-    tokenizer, tokenizer_2 = clip_tokenizer(), t5_tokenizer(words())
+    """Return tokenizers and text encoders: T5 is trained with the first transformer, and CLIP is mute.
+
+    Untrained it would tell each caption from every other, which is noise to who is to draw what is said; its last norm
+    is 0, as is what `redux` gives in its place.
+    """
+    tokenizer, tokenizer_2 = clip_tokenizer(), word_tokenizer()
+    clip = clip_text(tokenizer, hidden_size=_CLIP_DIM, num_hidden_layers=1)
+    for weight in clip.text_model.final_layer_norm.parameters():
+        torch.nn.init.zeros_(weight)
     return {
         "tokenizer": tokenizer,
         "tokenizer_2": tokenizer_2,
-        "text_encoder": clip_text(tokenizer, hidden_size=_CLIP_DIM, num_hidden_layers=1),
+        "text_encoder": clip,
         "text_encoder_2": t5(tokenizer_2, d_model=_TEXT_DIM, d_kv=24, d_ff=256, num_heads=4, dropout_rate=0.0),
     }
 

@@ -5,10 +5,12 @@
 Stopped, it goes on from its last checkpoint. Writes OUT/KIND, a whole pipeline as diffusers loads it.
 """
 
+import random
 from typing import Any, Final
 
 import flow
 import torch
+from captions import said_freely
 from course import Course, half_where_quick, options
 from diffusers import FluxPipeline
 from lessons import LESSONS, Lesson
@@ -39,7 +41,8 @@ def main() -> None:
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
         chosen = torch.randint(told.pool, (_BATCH,), generator=chance).tolist()
-        said = [lesson.said(course.seed, number, step) for number in chosen]
+        free = random.Random(f"said {course.seed} {step}")
+        said = [said_freely(lesson.said(course.seed, number, step), free) for number in chosen]
         shown = drawn["shown"][chosen].float()
         if "plain" in drawn:
             shown = torch.cat([shown, drawn["plain"][chosen].float()], dim=2)

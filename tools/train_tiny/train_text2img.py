@@ -5,10 +5,12 @@
 Stopped, it goes on from its last checkpoint. Writes OUT/text2img, a whole pipeline as diffusers loads it.
 """
 
+import random
 from typing import Final
 
 import flow
 import torch
+from captions import said_freely
 from course import Course, half_where_quick, options
 from diffusers import FluxPipeline
 from models import make_scheduler, make_texts, make_transformer
@@ -47,8 +49,8 @@ def main() -> None:
         chance = course.chance(step)
         chosen = torch.randint(len(scenes), (_BATCH,), generator=chance).tolist()
         captions = [caption(scenes[number], step, number, silent=_SILENT) for number in chosen]
-        empty = torch.rand(_BATCH, generator=chance) < _WITHOUT
-        said = ["" if none else text for text, none in zip(captions, empty, strict=True)]
+        free = random.Random(f"said {course.seed} {step}")
+        said = ["" if free.random() < _WITHOUT else said_freely(text, free) for text in captions]
         with half_where_quick():
             return flow.loss(transformer, latents[chosen].float(), words.told(said), chance)
 
