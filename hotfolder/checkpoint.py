@@ -13,7 +13,7 @@ from typing import Any, Final
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from hotfolder import durable, journal, outputs
+from hotfolder import durable, journal, outputs, png
 from hotfolder.clock import Moment
 from hotfolder.engine import Box
 from hotfolder.errors import JobError
@@ -119,6 +119,8 @@ def load(folder: Path, file: str, sha256: str, *, force: bool = False) -> Image.
     hint = "put it back, or resume with force = true to go on with it as it is"
     try:
         with Image.open(folder / file, formats=("PNG",)) as image:
+            if not png.can_hold(folder / file):
+                raise ValueError("its header tells of more pixels than there can be")
             image.load()
             picture = image.copy()
             picture.info = {}

@@ -19,6 +19,8 @@ _SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _WHOLE: Final = ((0, 0, 1, 1),)
 _BLOCK: Final = 1 << 20
+#: Bytes that deflate makes of one, at most. Source: zlib.net, "zlib Technical Details".
+_MOST: Final = 1032
 
 
 def find_fault(path: Path) -> str | None:
@@ -36,6 +38,15 @@ def find_fault(path: Path) -> str | None:
             if file.read(4) != struct.pack(">I", found) and kind[:1].isupper():
                 return f"the checksum of {names.shown(kind.decode('latin-1'))} is wrong"
     return pixels.fault
+
+
+def can_hold(path: Path) -> bool:
+    """Whether a PNG is large enough for the pixels that its header tells of: else nobody should make room for them."""
+    with path.open("rb") as file:
+        head = file.read(len(_SIGNATURE) + _CHUNK.size + _HEADER.size)
+        size = file.seek(0, 2)
+    header = head[len(_SIGNATURE) + _CHUNK.size :]
+    return len(header) == _HEADER.size and _bytes_of(header) <= _MOST * size
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

@@ -1,13 +1,19 @@
 """Every PNG that the format allows comes as a viewer shows it, and every broken one is called so."""
 
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from png_shapes import BROKEN, SHAPES, Png
+from limits import cost
+from PIL import Image
+from png_shapes import BROKEN, SHAPES, SIGNATURE, Png, chunk
 from taking import loaded, refused, settings_in
 
+from hotfolder import checkpoint, png
+from hotfolder.errors import JobError
 from hotfolder.settings import Settings
 
 
@@ -43,3 +49,21 @@ def test_a_broken_png_is_called_so(settings: Settings, name: str) -> None:
     assert error.message.startswith("a.png: ")
     assert error.message.isprintable()
     assert error.hint
+
+
+def test_a_picture_in_work_whose_header_lies_is_refused_before_room_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As it is once any source was read: our own limit holds then, where there is one.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(2 * (1 + 20_000 * 3))))
+    (tmp_path / "a.png").write_bytes(SIGNATURE + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b""))
+    with cost() as spent, pytest.raises(JobError, match="is no picture any more"):
+        checkpoint.load(tmp_path, "a.png", "5" * 64)
+    assert spent.peak_mb < 100
+
+
+def test_a_picture_of_one_colour_is_no_lie(tmp_path: Path) -> None:
+    Image.new("L", (6000, 6000)).save(tmp_path / "a.png", compress_level=9)
+    assert png.can_hold(tmp_path / "a.png")

@@ -1,13 +1,13 @@
 """TOML from strangers is parsed or refused, quickly, and each key is found at its line."""
 
 import math
-import time
 import tomllib
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from limits import cost
 
 from hotfolder import tomltext
 from hotfolder.errors import CODES, Problem, Rejected
@@ -132,9 +132,9 @@ def test_what_the_limits_let_through_means_what_tomllib_says(text: str) -> None:
 )
 def test_no_text_of_64_kb_takes_a_second(data: bytes) -> None:
     assert len(data) <= MAX_JOB_BYTES
-    began = time.perf_counter()
-    parse_or_refuse(data)
-    assert time.perf_counter() - began < 1
+    with cost() as found:
+        parse_or_refuse(data)
+    assert found.cpu_s < 1
 
 
 def test_a_plan_of_8_mb_in_one_string_is_looked_at_without_8_million_steps() -> None:
