@@ -28,7 +28,12 @@ TEXTS = [name for name in READERS if name != "picture"]
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     # What would be logged, thousands of times, is not what is looked at here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield Desk(tmp_path_factory.mktemp("hostile") / "work")
+    desk = Desk(tmp_path_factory.mktemp("hostile") / "work")
+    for name in TEXTS:
+        # What is imported and built at the first texts of all is no cost of theirs.
+        for data in SEEDS[name]:
+            refusal(name, desk, data)
+    yield desk
     structlog.reset_defaults()
 
 
