@@ -621,6 +621,12 @@ class _Reader:
     ) -> None:
         """Check that each stage finds what it needs."""
         values = {**self._from_lane(mains, keyed, axes), **self._own}
+        for key in PICTURE_KEYS:
+            # Of a picture that only a stage takes, such as `prepare`, the kind does not look at the name.
+            said_already = any(problem.line == self._document.line_of([key]) for problem in self.problems)
+            if (named := values.get(key)) is not None and not isinstance(named, str) and not said_already:
+                text = f"{key} = {short(named)}: the name of a file is accepted"
+                self._problem([key], "bad-value", text, f'write {key} = "mug.png"')
         varied = {key for axis in axes for key in (axis.columns or (axis.key,))}
         if self._table.get("items") and self._found.items is None:
             varied |= {"prompt", "image", "mask", "control"}  # whatever the list will say

@@ -474,3 +474,12 @@ def test_a_wrong_lane_is_told_with_its_file_and_its_hint_once(tmp_path: Path) ->
     (problem,) = caught.value.problems
     assert problem.message == "mugs/folder.toml, line 2: unknown key promt"
     assert problem.hint == "did you mean prompt?"
+
+
+@pytest.mark.parametrize("image", ["2", "[{}]", "9999-12-31T23:59:59-12:00"])
+def test_a_picture_that_only_a_stage_takes_is_a_name_too(image: str) -> None:
+    stages = '[[stages]]\nstage = "prepare"\ncontrol = "canny"\n[[stages]]\nstage = "generate"\n'
+    text = f'preset = "tiny-control"\nprompt = "a mug"\nimage = {image}\n{stages}'
+    with pytest.raises(Rejected) as caught:
+        jobfile.read(tomltext.parse(text.encode()), Presets.of(Path("/nonexistent")), "tiny")
+    assert [(problem.code, problem.line) for problem in caught.value.problems] == [("bad-value", 3)]
