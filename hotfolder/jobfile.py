@@ -622,11 +622,8 @@ class _Reader:
         """Check that each stage finds what it needs."""
         values = {**self._from_lane(mains, keyed, axes), **self._own}
         for key in PICTURE_KEYS:
-            # Of a picture that only a stage takes, such as `prepare`, the kind does not look at the name.
-            said_already = any(problem.line == self._document.line_of([key]) for problem in self.problems)
-            if (named := values.get(key)) is not None and not isinstance(named, str) and not said_already:
-                text = f"{key} = {short(named)}: the name of a file is accepted"
-                self._problem([key], "bad-value", text, f'write {key} = "mug.png"')
+            if (named := values.get(key)) is not None and not isinstance(named, str):
+                self._no_name(key, named)
         varied = {key for axis in axes for key in (axis.columns or (axis.key,))}
         if self._table.get("items") and self._found.items is None:
             varied |= {"prompt", "image", "mask", "control"}  # whatever the list will say
@@ -653,6 +650,12 @@ class _Reader:
             if misfit.code == "missing-key" and self._document.line_of(path) is None:
                 path = ["prompt"] if "prompt" in misfit.message else ["preset"]
             self._once(path, misfit.code, misfit.message, misfit.hint)
+
+    def _no_name(self, key: str, named: object) -> None:
+        """Of a picture that only a stage takes, such as `prepare`, the kind has not looked at the name."""
+        if all(problem.line != self._document.line_of([key]) for problem in self.problems):
+            text = f"{key} = {short(named)}: the name of a file is accepted"
+            self._problem([key], "bad-value", text, f'write {key} = "mug.png"')
 
     def _once(self, path: Sequence[str | int], code: str, message: str, hint: str) -> None:
         problem = Problem(code=code, message=message, hint=hint, line=self._document.line_of(path))
