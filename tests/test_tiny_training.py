@@ -1,4 +1,4 @@
-"""A course of training, stopped and gone on with; on a model of three numbers."""
+"""A course of training, stopped and gone on with, on a model of three numbers; and what the tiny models are told."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from course import Course
+from models import make_texts
 
 
 class Stopped(Exception):
@@ -55,3 +56,17 @@ def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> N
     second.run(lambda step: loss_of(second_model, step))
     assert torch.equal(second_model.weight, model.weight)
     assert torch.equal(second.averaged["line"].get_parameter("weight"), whole.averaged["line"].get_parameter("weight"))
+
+
+def test_words_are_tokens_also_with_a_capital_and_one_unheard_of_is_one() -> None:
+    texts = make_texts()
+    ids = texts["tokenizer_2"]("A red circle, castle on blue.").input_ids
+    told = texts["tokenizer_2"].convert_ids_to_tokens(ids)
+    assert told == ["\u2581A", "\u2581red", "\u2581circle", ",", "<unk>", "\u2581on", "\u2581blue", ".", "</s>"]
+
+
+def test_clip_is_mute() -> None:
+    texts = make_texts()
+    words = texts["tokenizer"]("a red circle", return_tensors="pt")
+    with torch.no_grad():
+        assert not texts["text_encoder"](words.input_ids).pooler_output.any()

@@ -91,7 +91,7 @@ def make_texts() -> dict[str, Any]:
     """
     tokenizer, tokenizer_2 = clip_tokenizer(), word_tokenizer()
     clip = clip_text(tokenizer, hidden_size=_CLIP_DIM, num_hidden_layers=1)
-    for weight in clip.text_model.final_layer_norm.parameters():
+    for weight in clip.final_layer_norm.parameters():
         torch.nn.init.zeros_(weight)
     return {
         "tokenizer": tokenizer,
