@@ -15,7 +15,7 @@ from hotfolder.engine import Engine, Tick
 from hotfolder.job import SOURCES, Job
 from hotfolder.journal import Event, Kept, Output
 from hotfolder.outputs import Written
-from hotfolder.plan import Plan
+from hotfolder.plan import Plan, UsedPreset
 from hotfolder.planning import published_dir
 from hotfolder.record import CellRecord, pixels_sha256
 from hotfolder.settings import Settings
@@ -112,10 +112,14 @@ def call_for(job: Job, plan: Plan, place: Place, engine: Engine, tick: Tick) -> 
         prompt=item.prompt,
         engine=engine,
         tick=tick,
-        use=UsedModel(preset=name, kind=used.kind, model=used.model) if name is not None and used is not None else None,
+        use=_use(name, used) if name is not None and used is not None else None,
         generation=item.generation(place.stage) if isinstance(keys, Generating) else None,
         assets={key: job.folder / SOURCES / PurePosixPath(source.file).name for key, source in assets.items()},
     )
+
+
+def _use(preset: str, used: UsedPreset) -> UsedModel:
+    return UsedModel(preset=preset, kind=used.kind, model=used.model, few_sizes=bool(used.sizes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,14 +30,14 @@ def pipeline(
 
     Args:
         check: raises where it is of another kind; called before its gigabytes are got.
-        has_transformer: whether `check` looks at the config of its transformer.
+        has_transformer: whether `check` looks at the configs of its transformer and its VAE.
     """
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download
 
     index = hf_hub_download(repo, "model_index.json", revision=revision)
-    if has_transformer:
-        hf_hub_download(repo, "transformer/config.json", revision=revision)
+    for part in ("transformer", "vae") if has_transformer else ():
+        hf_hub_download(repo, f"{part}/config.json", revision=revision)
     check(Checkpoint(repo=repo, folder=Path(index).parent, revision=""))
     DiffusionPipeline.download(repo, revision=revision, variant=variant, use_safetensors=True)
 

@@ -60,6 +60,8 @@ class Request:
     #: Pixels; multiples of 16.
     width: int
     height: int
+    #: Whether the model knows few sizes, of which this is one: then a picture that it is shown is brought to it too.
+    few_sizes: bool = False
     steps: int
     #: The embedded (distilled) guidance; None where the model has none.
     guidance: float | None = None

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from hotfolder.settings import Settings, hub_cache, prepare_models
 State = Literal["ready", "missing", "built on first use"]
 
 #: Changes when the recipe of the tiny models does: they are built anew, and their pixels are others.
-TINY_VERSION: Final = "1"
+TINY_VERSION: Final = "2"
 _TINY_OWNER: Final = "hotfolder/"
 #: Keys of a config that say who saved it, not what it is: the same text encoder differs in them from repo to repo.
 _SAVED_BY: Final = frozenset({"_name_or_path", "_diffusers_version", "transformers_version", "torch_dtype", "dtype"})
@@ -35,6 +35,20 @@ _PIPELINE_FILES: Final = ("model_index.json", "*/*")
 #: Of a folder as transformers saves one: the small ones, and the weights.
 HELPER_CONFIGS: Final = ("*.json", "*.txt")
 HELPER_WEIGHTS: Final = "model*.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latents:
+    """What the VAE of a checkpoint makes of a picture."""
+
+    #: Numbers of one token of the transformer: 2 x 2 latents of so many channels.
+    packed: int
+    #: Pixels along a side of a latent.
+    down: int
+
+
+#: `in_channels` that a transformer must have for a kind, by the latents that it works on.
+InChannels = Callable[[Latents], int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +93,7 @@ class Checkpoint:
             return False
         return all(_is_whole(self.folder / part) for part in self.parts())
 
-    def check(self, pipeline: str, in_channels: int | None) -> None:
+    def check(self, pipeline: str, in_channels: InChannels | None) -> None:
         """Make sure that this is a checkpoint of the wanted kind; no weights are read.
 
         Args:
@@ -87,19 +101,21 @@ class Checkpoint:
             in_channels: of the transformer; None where the pipeline has none.
 
         Raises:
-            SettingsError: `wrong-model`, naming what was found and what is needed.
+            SettingsError: `wrong-model`, naming what was found and what is needed; `bad-model`: a config is broken.
         """
         found = self._json("model_index.json").get("_class_name")
-        channels = None if in_channels is None else self._json("transformer/config.json").get("in_channels")
-        if found == pipeline and channels == in_channels:
+        channels = needed = None
+        if in_channels is not None:
+            channels, needed = self._json("transformer/config.json").get("in_channels"), in_channels(self._latents())
+        if found == pipeline and channels == needed:
             lacking = [part for part in TEXT_PARTS if in_channels is not None and part not in self.parts()]
             if lacking:
                 hint = "a checkpoint of the whole pipeline is needed"
                 raise SettingsError("wrong-model", f"model {self.repo} has no {' and no '.join(lacking)}", hint)
             return
         has = needs = ""
-        if channels != in_channels:
-            has, needs = f" with in_channels = {channels}", f" with in_channels = {in_channels}"
+        if channels != needed:
+            has, needs = f" with in_channels = {channels}", f" with in_channels = {needed}"
         raise SettingsError(
             "wrong-model",
             f"model {self.repo} is a {found}{has}; needed is a {pipeline}{needs}",
@@ -121,6 +137,14 @@ class Checkpoint:
     def parameters(self, part: str, variant: str | None = None) -> int:
         """Return how many numbers the weights of `part` are; 0 for one without weights."""
         return sum(_count(file) for file in _weights(self.folder / part, variant))
+
+    def _latents(self) -> Latents:
+        match self._json("vae/config.json"):
+            case {"latent_channels": int(channels), "block_out_channels": [*levels]} if levels:
+                return Latents(packed=4 * channels, down=2 ** (len(levels) - 1))
+            case _:
+                found = f"model {self.repo}: its vae/config.json tells of no latents"
+                raise SettingsError("bad-model", found, "a checkpoint whose vae is an AutoencoderKL is needed")
 
     def _json(self, name: str) -> dict[str, Any]:
         return _read_json(self.repo, self.folder / name)

@@ -13,17 +13,15 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
-from hotfolder import __version__, tomltext
+from hotfolder import __version__, sizes, tomltext
 from hotfolder.errors import Problem, Rejected
 from hotfolder.kindkeys import KIND_KEYS, MAX_SEED, PICTURE_KEYS
-from hotfolder.presets import SIZE_STEP, HelperKind, Kind, Model, Preset, SizeName
+from hotfolder.presets import HelperKind, Kind, Model, Preset, SizeName
 from hotfolder.stagekeys import OF_THE_PRESET, STAGE_KEYS, Generate, Generating, Lane, StageKeys
 
 SCHEMA: Final = 1
 DEFAULT_STRENGTH: Final = 0.6
 _DEFAULT_SIDE: Final = 1024
-_SMALLEST_SIDE: Final = 16
-_LARGEST_SIDE: Final = 8192
 #: What an axis for the key of a stage begins with.
 STAGE_AXIS: Final = "stage."
 _SIZE_KEYS: Final = frozenset({"width", "height", "aspect"})
@@ -527,91 +525,23 @@ class Item:
         if works_over:
             return None, None
         if "aspect" in asked:
-            across, down = map(int, asked["aspect"].split(":"))
-            side = math.sqrt(default[0] * default[1] / (across * down))
-            size = _nearest(across * side), _nearest(down * side)
-            return _settle(*size, None, size, sizes=used.sizes, notices=notices)
+            size = sizes.of_aspect(asked["aspect"], default)
+            return sizes.decide(*size, None, size, only=used.sizes, notices=notices)
         width, height = asked.get("width"), asked.get("height")
         if takes and not self._is_first(stage) and not (width and height):
             if used.sizes:
-                return _settle(width, height, None, default, sizes=used.sizes, notices=notices)
+                return sizes.decide(width, height, None, default, only=used.sizes, notices=notices)
             return (None, None) if not (width or height) else (width or None, height or None)
         # Redux looks at its source, and makes a picture of its own.
         like = None
         if takes and used.kind != "redux":
             like = (self.source("control") if "control" in takes else None) or self.source("image")
-        return _settle(width, height, like, default, sizes=used.sizes, notices=notices)
+        own_size = None if like is None else (like.width, like.height)
+        return sizes.decide(width, height, own_size, default, only=used.sizes, notices=notices)
 
 
 #: Denoising steps where neither job nor preset says.
 JOB_STEPS: Final = 28
-
-
-def _settle(
-    width: int | None,
-    height: int | None,
-    like: Source | None,
-    default: tuple[int, int],
-    *,
-    sizes: Sequence[str] | None,
-    notices: list[str],
-) -> tuple[int, int]:
-    """Decide a size from what is asked, the picture it is to be like, the preset's own, and the only ones it makes."""
-    if like is None or (width and height):
-        wanted = width or default[0], height or default[1]
-        size = _nearest(wanted[0]), _nearest(wanted[1])
-    elif width or height:
-        scale = width / like.width if width else (height or 0) / like.height
-        wanted = width or round(like.width * scale), height or round(like.height * scale)
-        size = _nearest(wanted[0]), _nearest(wanted[1])
-    else:
-        wanted = like.width, like.height
-        size = _like(*wanted, default[0] * default[1])
-    why = f"sides are multiples of {SIZE_STEP}, up to {_LARGEST_SIDE}"
-    if sizes:
-        size = _nearest_of(sizes, wanted)
-        why = f"the preset makes {' and '.join(sizes)} only"
-    elif size[0] <= wanted[0] - SIZE_STEP:
-        why = "its picture is larger than the preset makes; set width or height to have it otherwise"
-    if size != wanted:
-        text = f"made at {size[0]}x{size[1]} instead of {wanted[0]}x{wanted[1]}: {why}"
-        if text not in notices:
-            notices.append(text)
-    return size
-
-
-def _nearest_of(sizes: Sequence[str], wanted: tuple[int, int]) -> tuple[int, int]:
-    """Return the size whose shape is the most alike, and of these the one whose area is."""
-
-    def apart(size: tuple[int, int]) -> tuple[float, float]:
-        across, down = (math.log(has / wants) for has, wants in zip(size, wanted, strict=True))
-        return round(abs(across - down), 3), abs(across + down)
-
-    known = [(int(width), int(height)) for width, height in (size.split("x") for size in sizes)]
-    return min(known, key=apart)
-
-
-def _like(width: int, height: int, area: int) -> tuple[int, int]:
-    """Return the size for a source: its own, or its shape at `area` pixels if it has more.
-
-    Its own sides are rounded down, so that a source has only to be cropped by a few pixels, not scaled. One that is
-    scaled anyway keeps its shape as far as multiples of 16 can, with no more pixels than asked for.
-    """
-    scale = min(1.0, math.sqrt(area / (width * height)))
-    if scale < 1:
-        nearest = _nearest(width * scale), _nearest(height * scale)
-        if nearest[0] * nearest[1] <= area:
-            return nearest
-    across, down = (_within(int(side * scale) // SIZE_STEP * SIZE_STEP) for side in (width, height))
-    return across, down
-
-
-def _nearest(side: float) -> int:
-    return _within(round(side / SIZE_STEP) * SIZE_STEP)
-
-
-def _within(side: int) -> int:
-    return min(_LARGEST_SIDE, max(_SMALLEST_SIDE, side))
 
 
 def digest(data: bytes) -> str:

@@ -13,7 +13,7 @@ from hotfolder.engine import Tick, no_tick
 from hotfolder.errors import SettingsError
 from hotfolder.helpers.helper import Helper, Ready
 from hotfolder.kinds.kind import Kind
-from hotfolder.models import Checkpoint, HelperFiles
+from hotfolder.models import Checkpoint, HelperFiles, InChannels
 from hotfolder.presets import Model
 from hotfolder.settings import Settings
 
@@ -103,7 +103,7 @@ class _Wanted:
     revision: str
     variant: str | None
     pipeline: str
-    in_channels: int | None
+    in_channels: InChannels | None
 
 
 class Pool:

@@ -46,6 +46,8 @@ class Workspace:
             "INBOX_SETTLE_S": "0.05",
             "INBOX_SCAN_S": "0.1",
             "OUTPUTS_MIN_FREE_GB": "0",
+            # Makes any size, and knows any word as well as another.
+            "DEFAULT_PRESET": "noise",
             "MODELS_DIR": str(self.root.parent / "models"),
         }
         return {f"HOTFOLDER_{key}": value for key, value in {**quick, **env}.items()}

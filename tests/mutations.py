@@ -74,8 +74,8 @@ VALUES: Final = (
     ),
     *(
         b'"\\u001b[31m"',
-        b'"tiny"',
-        b'"tiny-fill"',
+        b'"noise"',
+        b'"noise-fill"',
         b'"1:1"',
         b'"999:1"',
         b'"0 2 * * *"',

@@ -92,7 +92,7 @@ def _lane(desk: Desk, data: bytes) -> None:
     """The folder.toml of a lane, laid under a job."""
     desk.lay("jobs_inbox/night/folder.toml", data)
     defaults = lanes.read(desk.settings.inbox_dir, "night")
-    jobfile.read(tomltext.parse(b'prompt = "a mug"\n'), desk.presets, "tiny", defaults)
+    jobfile.read(tomltext.parse(b'prompt = "a mug"\n'), desk.presets, "noise", defaults)
 
 
 def _table(desk: Desk, data: bytes) -> None:

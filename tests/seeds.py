@@ -26,7 +26,7 @@ JOB_TEXT: Final = b'prompt = "a mug"\nsteps = 2\nwidth = 64\nheight = 64\n'
 #: Every kind of statement that a job file can hold.
 FULL_JOB: Final = b"""\
 # a job with a word of everything
-preset = "tiny"
+preset = "noise"
 prompt = "a \\u00fcber-mug"
 seed = 42
 count = 2
@@ -70,9 +70,9 @@ def _files(folder: str) -> tuple[bytes, ...]:
 
 
 def _plans() -> tuple[bytes, ...]:
-    model = MODEL.model_copy(update={"repo": "hotfolder/tiny", "dtype": "float32"})
-    plain = samples.plan(model=model, preset="tiny", meta={"sku": 7})
-    plain = plain.changed(presets={"tiny": plain.presets["flux-dev"]})
+    model = MODEL.model_copy(update={"repo": "hotfolder/noise", "dtype": "float32"})
+    plain = samples.plan(model=model, preset="noise", meta={"sku": 7})
+    plain = plain.changed(presets={"noise": plain.presets["flux-dev"]})
     sourced = plain.changed(
         sources=(samples.source(),),
         keys={**plain.keys, "image": "mug.png", "strength": 0.5},
@@ -181,7 +181,7 @@ _NOTE: Final = Note(
 SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "job": _DROPPED,
     "plan": _plans(),
-    "lane": (b'picture_jobs = true\nhold = false\nsteps = 3\nguidance = 2\npreset = "tiny"\nprompt = "a mug"\n',),
+    "lane": (b'picture_jobs = true\nhold = false\nsteps = 3\nguidance = 2\npreset = "noise"\nprompt = "a mug"\n',),
     "table": (
         b'prompt,seed,stage.crop.padding\r\n"a mug, ""red""",1,\r\na cup,2,[1]\r\n',
         "seed;image;prompt\n1;a.png;ü\n\n2;;{a = 1}\n".encode(),
@@ -207,7 +207,7 @@ SEEDS: Final[Mapping[str, tuple[bytes, ...]]] = {
     "note": (_NOTE.dump(),),
     "settings": (
         (
-            b'default_preset = "tiny"\nmodels_dir = "~/models"\nthreads = 2\n[inbox]\nsettle_s = 0.5\n'
+            b'default_preset = "noise"\nmodels_dir = "~/models"\nthreads = 2\n[inbox]\nsettle_s = 0.5\n'
             b'allowed_roots = ["/srv/photos"]\n[worker]\nvram_gb = 20.5\n'
         ),
     ),

@@ -103,10 +103,10 @@ def test_a_pipeline_without_a_stage_that_makes_pictures_asks_for_one(
 
 
 def test_a_preset_asks_for_what_its_kind_needs_and_no_stage_gives(hotfolder: Hotfolder, workspace: Workspace) -> None:
-    fill = '[[stages]]\nstage = "generate"\npreset = "tiny-fill"\n'
+    fill = '[[stages]]\nstage = "generate"\npreset = "noise-fill"\n'
     pipeline(workspace, "repair", fill)
     pipeline(workspace, "outpaint", f'[[stages]]\nstage = "pad"\naspect = "16:9"\n{fill}')
-    control = '[[stages]]\nstage = "generate"\npreset = "tiny-control"\n'
+    control = '[[stages]]\nstage = "generate"\npreset = "noise-control"\n'
     pipeline(workspace, "trace", f'[[stages]]\nstage = "prepare"\ncontrol = "canny"\n{control}')
     assert told(hotfolder, "repair")["job_says"] == ["image", "mask"]
     assert told(hotfolder, "outpaint")["job_says"] == ["image"]
@@ -121,7 +121,7 @@ def test_the_models_are_told_with_whether_they_are_on_this_machine(hotfolder: Ho
     (workspace.root / "presets" / "finder.toml").write_text(FINDER)
     generate, detect = told(hotfolder, "photo")["stages"][:2]
     assert generate["preset"] == {
-        "name": "tiny", "kind": "text2img", "model_state": "built on first use", "from_job": True,
+        "name": "noise", "kind": "text2img", "model_state": "built on first use", "from_job": True,
     }  # fmt: skip
     assert detect["preset"] == {"name": "finder", "kind": "detect", "model_state": "missing", "from_job": False}
 

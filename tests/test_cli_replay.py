@@ -149,7 +149,7 @@ def test_a_picture_of_another_model_than_the_preset_has_here_is_refused(
     hotfolder: Hotfolder, workspace: Workspace, made: Path
 ) -> None:
     (workspace.root / "presets").mkdir()
-    (workspace.root / "presets" / "tiny.toml").write_text('extends = "tiny"\n[model]\nrepo = "somebody/else"\n')
+    (workspace.root / "presets" / "noise.toml").write_text('extends = "noise"\n[model]\nrepo = "somebody/else"\n')
     said = hotfolder("replay", made, "--json")
     assert (said.code, said.json["error"]["code"]) == (2, "wrong-model")
 

@@ -19,11 +19,11 @@ from hotfolder.stages import STAGES
 DOCS: Final = Path(__file__).parent.parent / "docs" / "examples.md"
 #: The presets that the examples name -> the tiny one that stands for it.
 STANDS_FOR: Final = {
-    "flux-dev": "tiny",
-    "flux-schnell": "tiny",
-    "flux-kontext": "tiny-kontext",
-    "flux-fill": "tiny-fill",
-    "flux-canny": "tiny-control",
+    "flux-dev": "noise",
+    "flux-schnell": "noise",
+    "flux-kontext": "noise-kontext",
+    "flux-fill": "noise-fill",
+    "flux-canny": "noise-control",
     "detect": "tiny-detect",
 }
 

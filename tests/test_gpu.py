@@ -96,7 +96,7 @@ def test_the_tick_is_called_around_each_part_and_after_each_step(engine: GpuEngi
 def test_what_is_known_of_the_model_is_told(engine: GpuEngine, tmp_path: Path) -> None:
     made = make(engine)
     assert dict(made.model) | {"sha256": ""} == {
-        "repo": "hotfolder/tiny",
+        "repo": "hotfolder/noise",
         "revision": models.TINY_VERSION,
         "sha256": "",
         "dtype": "float32",
@@ -124,7 +124,7 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_notice(engine: GpuEngine) -> No
 
 def test_guidance_for_a_model_without_any_is_said_to_do_nothing(engine: GpuEngine, workspace: Path) -> None:
     make(engine)
-    folder = Path(shutil.copytree(models.tiny_folder("tiny", engine_settings(workspace)), workspace / "schnell"))
+    folder = Path(shutil.copytree(models.tiny_folder("noise", engine_settings(workspace)), workspace / "schnell"))
     config = folder / "transformer" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"guidance_embeds": False}))
     request = replace(TEXT2IMG, model=model_of("./schnell"))
@@ -266,9 +266,9 @@ def test_parts_that_wait_in_main_memory_are_not_shared(engine: GpuEngine) -> Non
 
 def test_a_checkpoint_of_another_kind_is_refused_before_its_weights_are_read(engine: GpuEngine) -> None:
     for name, found in (
-        ("fill", "hotfolder/tiny"),
-        ("text2img", "hotfolder/tiny-control"),
-        ("kontext", "hotfolder/tiny"),
+        ("fill", "hotfolder/noise"),
+        ("text2img", "hotfolder/noise-control"),
+        ("kontext", "hotfolder/noise"),
     ):
         with pytest.raises(SettingsError, match=f"model {found} is a Flux.* needed is a Flux") as caught:
             make(engine, REQUESTS[name], model=model_of(found))
@@ -285,8 +285,8 @@ def test_a_loaded_model_is_refused_for_another_kind_and_stays_loaded(engine: Gpu
 
 
 def test_a_redux_model_without_a_base_is_refused(engine: GpuEngine) -> None:
-    with pytest.raises(SettingsError, match=r"preset 'tiny-redux': model\.base is missing") as caught:
-        make(engine, REQUESTS["redux"], model=model_of("hotfolder/tiny-redux"))
+    with pytest.raises(SettingsError, match=r"preset 'noise-redux': model\.base is missing") as caught:
+        make(engine, REQUESTS["redux"], model=model_of("hotfolder/noise-redux"))
     assert caught.value.code == "bad-preset"
 
 
@@ -308,7 +308,7 @@ def test_a_folder_that_is_not_there_is_named(engine: GpuEngine, workspace: Path)
 def test_damaged_weights_are_named_and_the_next_picture_is_made(engine: GpuEngine, workspace: Path, part: str) -> None:
     make(engine)
     folder = workspace / f"damaged-{part.partition('/')[0]}"
-    shutil.copytree(models.tiny_folder("tiny", settings_of(workspace)), folder)
+    shutil.copytree(models.tiny_folder("noise", settings_of(workspace)), folder)
     weights = folder / f"{part}.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(SettingsError, match="cannot be loaded from") as caught:
@@ -324,7 +324,7 @@ def test_pickled_weights_are_never_opened(engine: GpuEngine, workspace: Path, tm
             return (Path.touch, (tmp_path / "opened",))
 
     make(engine)
-    folder = Path(shutil.copytree(models.tiny_folder("tiny", settings_of(workspace)), tmp_path / "pickled"))
+    folder = Path(shutil.copytree(models.tiny_folder("noise", settings_of(workspace)), tmp_path / "pickled"))
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
     (folder / "vae" / "another.safetensors").touch()
@@ -341,7 +341,7 @@ def test_a_device_that_is_not_there_is_named(workspace: Path) -> None:
 
 
 def test_a_model_is_downloaded_once_and_shares_what_is_in_memory(workspace: Path, tmp_path: Path) -> None:
-    tiny.build("tiny", folder := models.tiny_folder("tiny", settings_of(workspace)))
+    tiny.build("noise", folder := models.tiny_folder("noise", settings_of(workspace)))
     asked: list[str] = []
     with hub.serving({"acme/mini": folder}, asked) as address:
         environment = {name: value for name, value in os.environ.items() if name != "HF_HOME"}
@@ -355,7 +355,7 @@ def test_a_model_is_downloaded_once_and_shares_what_is_in_memory(workspace: Path
         )
     answer = json.loads(run.stdout)
     assert answer["refused"] == "model acme/mini is a FluxPipeline; needed is a FluxKontextPipeline"
-    assert answer["after refusal"] == ["model_index.json", "transformer/config.json"]
+    assert answer["after refusal"] == ["model_index.json", "transformer/config.json", "vae/config.json"]
     assert answer["states"] == ["missing", "ready"]
     assert answer["revision"] == hub.COMMIT
     assert answer["shared"]
@@ -455,7 +455,7 @@ def test_a_picture_that_fits_in_no_way_fails_with_a_size_that_would(
 ) -> None:
     make(engine)
     hook = loaded(engine).pipe.transformer.register_forward_pre_hook(failing(1000, out_of_memory()))
-    with pytest.raises(JobError, match=f"{size[0]}x{size[1]} does not fit in memory with hotfolder/tiny") as caught:
+    with pytest.raises(JobError, match=f"{size[0]}x{size[1]} does not fit in memory with hotfolder/noise") as caught:
         make(engine, width=size[0], height=size[1])
     assert (caught.value.code, caught.value.hint) == ("out-of-memory", hint)
     hook.remove()

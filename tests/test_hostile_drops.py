@@ -23,7 +23,7 @@ GOOD = b'prompt = "a mug"\nsteps = 2\nwidth = 64\nheight = 64\n'
 PLAN = b"""schema = 1
 type = "plan"
 job = "x_take01"
-preset = "tiny"
+preset = "noise"
 seed = 1
 
 [keys]
@@ -32,9 +32,9 @@ width = 64
 height = 64
 steps = 2
 
-[presets.tiny]
+[presets.noise]
 kind = "text2img"
-model = { repo = "hotfolder/tiny", dtype = "float32" }
+model = { repo = "hotfolder/noise", dtype = "float32" }
 
 [[stages]]
 stage = "generate"
@@ -170,7 +170,7 @@ DROPS = [
     rejected("at-odd", GOOD + b'image = "@mug/x"\n', "bad-value"),
     rejected("here", GOOD + b'image = "./"\n', "forbidden-path"),
     rejected("escape", GOOD + b'"\\u001b[31m\\u202e" = 1\n', "unknown-key"),
-    rejected("evil-plan", PLAN.replace(b"hotfolder/tiny", b"evil/pickle"), "wrong-model"),
+    rejected("evil-plan", PLAN.replace(b"hotfolder/noise", b"evil/pickle"), "wrong-model"),
     rejected("huge-plan", PLAN.replace(b"width = 64", b"width = 1000000"), "bad-value"),
     rejected("newer-plan", PLAN.replace(b"schema = 1", b"schema = 2"), "newer-schema"),
     rejected("huge-plan-stage", PLAN.replace(b'id = "generate"', b'id = "generate"\nwidth = 1000000'), "bad-value"),
@@ -199,7 +199,7 @@ DROPS = [
     failed("linked", with_picture(lay_link("/etc/passwd")), "forbidden-path"),
     failed("piped", with_picture(os.mkfifo), "forbidden-path"),
     failed("folded", with_picture(os.mkdir), "forbidden-path"),
-    failed("mismatched", with_picture(png, 'preset = "tiny-fill"\nmask = "small.png"\n'), "bad-picture"),
+    failed("mismatched", with_picture(png, 'preset = "noise-fill"\nmask = "small.png"\n'), "bad-picture"),
     ignored("pipe.toml", os.mkfifo, "a pipe"),
     ignored("socket.toml", lay_socket, "a socket"),
     ignored("device.toml", lay_device, "a device"),

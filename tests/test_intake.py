@@ -455,7 +455,7 @@ def test_the_job_waits_while_the_defaults_of_its_lane_are_being_written(workspac
 @EVENTS
 def test_a_picture_dropped_in_a_lane_for_pictures_is_a_job(workspace: Workspace, serve: Serve, events: str) -> None:
     serve(env={"INBOX_EVENTS": events})
-    defaults = 'picture_jobs = true\npreset = "tiny-kontext"\nprompt = "make it blue"\nsteps = 2\n'
+    defaults = 'picture_jobs = true\npreset = "noise-kontext"\nprompt = "make it blue"\nsteps = 2\n'
     workspace.drop("folder.toml", defaults, lane="blue")
     for number in (1, 2):
         workspace.picture("blue/mug.png")

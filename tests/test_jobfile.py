@@ -19,7 +19,7 @@ SHIPPED = Presets.of(Path("/nonexistent"))
 
 
 def read(text: str, *, lane: LaneDefaults = lanes.NO_DEFAULTS, presets: Presets = SHIPPED) -> JobFile:
-    return jobfile.read(tomltext.parse(text.encode()), presets, "tiny", lane)
+    return jobfile.read(tomltext.parse(text.encode()), presets, "noise", lane)
 
 
 def name_of(job: JobFile) -> str | None:
@@ -39,7 +39,7 @@ def lane_of(text: str, file: str = "folder.toml") -> LaneDefaults:
 
 def test_a_prompt_is_enough() -> None:
     job = read('prompt = "a mug"\n')
-    assert (name_of(job), job.keys.prompt, job.keys.count, job.keys.seed) == ("tiny", "a mug", 1, None)
+    assert (name_of(job), job.keys.prompt, job.keys.count, job.keys.seed) == ("noise", "a mug", 1, None)
     assert job.get("steps") == 8, "from the preset"
     assert job.get("guidance") == 3.5
 
@@ -164,19 +164,19 @@ def test_numbers_that_are_none_are_refused(value: str) -> None:
 @pytest.mark.parametrize(
     ("preset", "line", "takers"),
     [
-        ("tiny-fill", "true_cfg = 4.0", "text2img, kontext"),
-        ("tiny-fill", 'negative_prompt = "blur"\ntrue_cfg = 4.0', "text2img, kontext"),
-        ("tiny-control", "true_cfg = 4.0", "text2img, kontext"),
-        ("tiny-redux", "true_cfg = 4.0", "text2img, kontext"),
-        ("tiny", 'mask = "m.png"', "fill"),
-        ("tiny", 'control = "c.png"', "control"),
-        ("tiny", "image_strength = 0.5", "redux"),
-        ("tiny-kontext", "strength = 0.5", "text2img"),
+        ("noise-fill", "true_cfg = 4.0", "text2img, kontext"),
+        ("noise-fill", 'negative_prompt = "blur"\ntrue_cfg = 4.0', "text2img, kontext"),
+        ("noise-control", "true_cfg = 4.0", "text2img, kontext"),
+        ("noise-redux", "true_cfg = 4.0", "text2img, kontext"),
+        ("noise", 'mask = "m.png"', "fill"),
+        ("noise", 'control = "c.png"', "control"),
+        ("noise", "image_strength = 0.5", "redux"),
+        ("noise-kontext", "strength = 0.5", "text2img"),
     ],
 )
 def test_a_kind_refuses_by_name_the_keys_that_it_does_not_take(preset: str, line: str, takers: str) -> None:
-    pictures = 'image = "a.png"\n' if preset != "tiny-control" else ""
-    pictures += 'mask = "b.png"\n' if preset == "tiny-fill" else 'control = "b.png"\n' if "control" in preset else ""
+    pictures = 'image = "a.png"\n' if preset != "noise-control" else ""
+    pictures += 'mask = "b.png"\n' if preset == "noise-fill" else 'control = "b.png"\n' if "control" in preset else ""
     problems = problems_of(f'preset = "{preset}"\nprompt = "a mug"\n{pictures}{line}\n')
     assert {problem.code for problem in problems} == {"wrong-kind"}
     assert line.partition(" ")[0] in problems[0].message
@@ -189,11 +189,11 @@ def test_a_kind_refuses_by_name_the_keys_that_it_does_not_take(preset: str, line
     [
         ("seed = 1\n", ["a prompt or an image"]),
         ('prompt = ""\n', ["a prompt or an image"]),
-        ('preset = "tiny-kontext"\n', ["needs prompt", "needs image"]),
-        ('preset = "tiny-kontext"\nprompt = "blue"\n', ["needs image"]),
-        ('preset = "tiny-fill"\nprompt = "blue"\n', ["needs image", "needs mask"]),
-        ('preset = "tiny-control"\nprompt = "blue"\n', ["needs control"]),
-        ('preset = "tiny-redux"\n', ["needs image"]),
+        ('preset = "noise-kontext"\n', ["needs prompt", "needs image"]),
+        ('preset = "noise-kontext"\nprompt = "blue"\n', ["needs image"]),
+        ('preset = "noise-fill"\nprompt = "blue"\n', ["needs image", "needs mask"]),
+        ('preset = "noise-control"\nprompt = "blue"\n', ["needs control"]),
+        ('preset = "noise-redux"\n', ["needs image"]),
     ],
 )
 def test_what_a_kind_needs_is_asked_for_by_name(text: str, needs: list[str]) -> None:
@@ -203,7 +203,7 @@ def test_what_a_kind_needs_is_asked_for_by_name(text: str, needs: list[str]) -> 
 
 
 def test_pictures_are_read_by_role() -> None:
-    job = read('preset = "tiny-fill"\nimage = "a.png"\nmask = "sub/b.png"\n')
+    job = read('preset = "noise-fill"\nimage = "a.png"\nmask = "sub/b.png"\n')
     assert job.pictures == {"image": ("a.png",), "mask": ("sub/b.png",)}
 
 
@@ -223,14 +223,14 @@ def test_strength_needs_a_picture_to_start_from() -> None:
 
 
 def test_a_preset_that_is_not_there_is_refused_with_the_nearest() -> None:
-    (problem,) = problems_of('prompt = "a mug"\npreset = "tiny-fil"\nmask = "m.png"\nimage = "a.png"\n')
+    (problem,) = problems_of('prompt = "a mug"\npreset = "noise-fil"\nmask = "m.png"\nimage = "a.png"\n')
     assert (problem.code, problem.line) == ("unknown-preset", 2)
-    assert "did you mean 'tiny-fill'" in problem.hint
+    assert "did you mean 'noise-fill'" in problem.hint
     assert "flux-dev" in problem.hint
 
 
 def test_a_wrong_preset_hides_no_other_problem() -> None:
-    problems = problems_of('preset = "tiny-fil"\nprompt = 3\nsteps = 0\nhieght = 3\n')
+    problems = problems_of('preset = "noise-fil"\nprompt = 3\nsteps = 0\nhieght = 3\n')
     assert [problem.line for problem in problems] == [1, 2, 3, 4]
 
 
@@ -278,7 +278,7 @@ def test_the_export_that_is_added_counts_among_the_stages() -> None:
 
 @pytest.mark.parametrize("key", ["preset", "stage.generate.preset", "prompt", "image"])
 def test_a_list_is_no_value_of_an_axis(key: str) -> None:
-    problems = problems_of(f'prompt = "a mug"\n[matrix]\n{key} = [["tiny"]]\n')
+    problems = problems_of(f'prompt = "a mug"\n[matrix]\n{key} = [["noise"]]\n')
     assert {(problem.code, problem.line) for problem in problems} == {("bad-value", 3)}
 
 
@@ -348,7 +348,7 @@ def test_a_shape_and_a_side_exclude_each_other() -> None:
 
 def test_a_lane_gives_only_what_the_kind_takes() -> None:
     lane = lane_of('mask = "mask.png"\ntrue_cfg = 3.0\nprompt = "from the lane"\n')
-    job = read('preset = "tiny-fill"\nimage = "a.png"\n', lane=lane)
+    job = read('preset = "noise-fill"\nimage = "a.png"\n', lane=lane)
     assert (job.pictures["mask"], job.keys.prompt) == (("mask.png",), "from the lane")
     assert job.get("true_cfg") is None
     assert "mask" not in read("", lane=lane).pictures
@@ -356,14 +356,14 @@ def test_a_lane_gives_only_what_the_kind_takes() -> None:
 
 def test_a_lane_gives_a_picture_to_a_stage_that_works_on_it_though_the_kind_takes_none() -> None:
     stages = "".join(f'[[stages]]\nstage = "{stage}"\n' for stage in ('prepare"\ncontrol = "canny', "generate"))
-    text = f'preset = "tiny-control"\nprompt = "a mug"\n{stages}'
+    text = f'preset = "noise-control"\nprompt = "a mug"\n{stages}'
     assert read(text, lane=lane_of('image = "a.png"\n')).pictures == {"image": ("a.png",)}
 
 
 def test_the_preset_of_a_lane_counts_unless_the_job_names_one() -> None:
-    lane = lane_of('preset = "tiny-redux"\n')
-    assert name_of(read('image = "a.png"\n', lane=lane)) == "tiny-redux"
-    assert name_of(read('preset = "tiny"\nprompt = "a mug"\n', lane=lane)) == "tiny"
+    lane = lane_of('preset = "noise-redux"\n')
+    assert name_of(read('image = "a.png"\n', lane=lane)) == "noise-redux"
+    assert name_of(read('preset = "noise"\nprompt = "a mug"\n', lane=lane)) == "noise"
 
 
 def test_a_wrong_value_from_a_lane_is_blamed_on_its_file() -> None:
@@ -379,7 +379,7 @@ def test_a_lane_with_a_wrong_key_or_value_is_refused(text: str) -> None:
 
 
 def test_a_preset_with_a_wrong_key_is_the_operators_business(tmp_path: Path) -> None:
-    (tmp_path / "odd.toml").write_text('extends = "tiny"\n[keys]\nmask = "m.png"\n')
+    (tmp_path / "odd.toml").write_text('extends = "noise"\n[keys]\nmask = "m.png"\n')
     presets = Presets.of(tmp_path)
     with pytest.raises(SettingsError, match=r"odd.toml: keys.mask"):
         jobfile.check_preset(presets.get("odd"))
@@ -406,7 +406,7 @@ ANYTHING = st.one_of(
 @given(st.dictionaries(st.sampled_from([*advice.schema()["properties"], "self", "x"]), ANYTHING, max_size=6))
 def test_whatever_the_keys_hold_a_job_is_read_or_refused(table: dict[str, Any]) -> None:
     try:
-        jobfile.read(tomltext.Document(table=table, lines={}), SHIPPED, "tiny")
+        jobfile.read(tomltext.Document(table=table, lines={}), SHIPPED, "noise")
         codes = set()
     except Rejected as error:
         codes = {problem.code for problem in error.problems}
@@ -415,7 +415,7 @@ def test_whatever_the_keys_hold_a_job_is_read_or_refused(table: dict[str, Any]) 
 
 EXAMPLES = [
     'prompt = "a mug"\n',
-    'preset = "tiny-fill"\nimage = "a.png"\nmask = "b.png"\nprompt = "a star"\nguidance = 30\n',
+    'preset = "noise-fill"\nimage = "a.png"\nmask = "b.png"\nprompt = "a star"\nguidance = 30\n',
     'prompt = "a mug"\naspect = "16:9"\ncount = 4\npriority = -5\ntitle = "spring"\n[meta]\norder = 7\n',
     'prompt = "a mug"\ntrue_cfg = 4.0\nnegative_prompt = "blur"\nseed = 4294967295\n',
     'prompt = "a mug"\n[schedule]\ncron = "0 2 * * *"\ntimezone = "Europe/Berlin"\n',
@@ -479,7 +479,7 @@ def test_a_wrong_lane_is_told_with_its_file_and_its_hint_once(tmp_path: Path) ->
 @pytest.mark.parametrize("image", ["2", "[{}]", "9999-12-31T23:59:59-12:00"])
 def test_a_picture_that_only_a_stage_takes_is_a_name_too(image: str) -> None:
     stages = '[[stages]]\nstage = "prepare"\ncontrol = "canny"\n[[stages]]\nstage = "generate"\n'
-    text = f'preset = "tiny-control"\nprompt = "a mug"\nimage = {image}\n{stages}'
+    text = f'preset = "noise-control"\nprompt = "a mug"\nimage = {image}\n{stages}'
     with pytest.raises(Rejected) as caught:
-        jobfile.read(tomltext.parse(text.encode()), Presets.of(Path("/nonexistent")), "tiny")
+        jobfile.read(tomltext.parse(text.encode()), Presets.of(Path("/nonexistent")), "noise")
     assert [(problem.code, problem.line) for problem in caught.value.problems] == [("bad-value", 3)]

@@ -192,6 +192,11 @@ def test_kontext_sees_its_reference_in_its_own_shape_with_as_many_pixels_as_the_
         assert pixels(reference) == pixels(source())
 
 
+def test_kontext_of_a_model_that_knows_few_sizes_sees_its_reference_at_that_of_the_result() -> None:
+    request = replace(REQUESTS["kontext"], few_sizes=True, pictures={"image": source(600, 400)})
+    assert KINDS["kontext"].arguments(request)["image"].size == (128, 128)
+
+
 def test_kontext_does_not_stretch_its_reference_to_a_million_pixels(engine: GpuEngine) -> None:
     tokens = []
 

@@ -18,12 +18,12 @@ from hotfolder.gpu import GpuEngine
 
 #: Kind -> job file; small, so that each takes a fraction of a second.
 KINDS = {
-    "text2img": 'preset = "tiny"\nprompt = "a mug"\nwidth = 64\nheight = 64\n',
-    "img2img": 'preset = "tiny"\nprompt = "a mug"\nimage = "source.png"\nstrength = 0.7\n',
-    "kontext": 'preset = "tiny-kontext"\nprompt = "make it blue"\nimage = "source.png"\n',
-    "fill": 'preset = "tiny-fill"\nprompt = "a star"\nimage = "source.png"\nmask = "mask.png"\n',
-    "control": 'preset = "tiny-control"\nprompt = "a mug of glass"\ncontrol = "source.png"\n',
-    "redux": 'preset = "tiny-redux"\nimage = "source.png"\nwidth = 64\nheight = 64\n',
+    "text2img": 'preset = "noise"\nprompt = "a mug"\nwidth = 64\nheight = 64\n',
+    "img2img": 'preset = "noise"\nprompt = "a mug"\nimage = "source.png"\nstrength = 0.7\n',
+    "kontext": 'preset = "noise-kontext"\nprompt = "make it blue"\nimage = "source.png"\n',
+    "fill": 'preset = "noise-fill"\nprompt = "a star"\nimage = "source.png"\nmask = "mask.png"\n',
+    "control": 'preset = "noise-control"\nprompt = "a mug of glass"\ncontrol = "source.png"\n',
+    "redux": 'preset = "noise-redux"\nimage = "source.png"\nwidth = 64\nheight = 64\n',
 }
 
 

@@ -443,12 +443,12 @@ def test_a_daemon_loads_each_model_once_for_jobs_that_came_mixed(workspace: Work
     engine = PaintedEngine(before_step=hold)
     (workspace.root / "presets").mkdir()
     for letter in "bc":
-        text = f'extends = "tiny"\n[model]\nrepo = "hotfolder/tiny-{letter}"\n'
+        text = f'extends = "noise"\n[model]\nrepo = "hotfolder/noise-{letter}"\n'
         (workspace.root / "presets" / f"{letter}.toml").write_text(text)
     serve(engine)
     workspace.drop("first.toml", 'prompt = "x"\nsteps = 1\nwidth = 16\nheight = 16\n')
     workspace.wait_for("first_take01", "running")
-    names = [f"{preset}{number}" for number in range(3) for preset in ("tiny", "b", "c")]
+    names = [f"{preset}{number}" for number in range(3) for preset in ("noise", "b", "c")]
     for name in names:
         preset = name.rstrip("0123456789")
         text = f'prompt = "x"\npreset = "{preset}"\nsteps = 1\ncount = 2\nwidth = 16\nheight = 16\n'
@@ -457,4 +457,4 @@ def test_a_daemon_loads_each_model_once_for_jobs_that_came_mixed(workspace: Work
     go.set()
     for name in names:
         assert workspace.wait_for(f"{name}_take01")["state"] == "completed"
-    assert [key.split("@")[0] for key in engine.loads] == ["hotfolder/tiny", "hotfolder/tiny-b", "hotfolder/tiny-c"]
+    assert [key.split("@")[0] for key in engine.loads] == ["hotfolder/noise", "hotfolder/noise-b", "hotfolder/noise-c"]

@@ -11,15 +11,16 @@ from tiny_jobs import model_of, settings_of
 
 from hotfolder import models, tiny
 from hotfolder.errors import SettingsError
-from hotfolder.models import Checkpoint
+from hotfolder.kinds import KINDS
+from hotfolder.models import Checkpoint, Latents
 from hotfolder.presets import Presets
 from hotfolder.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pristine") / "tiny"
-    tiny.build("tiny", folder)
+    folder = tmp_path_factory.mktemp("pristine") / "noise"
+    tiny.build("noise", folder)
     return folder
 
 
@@ -38,22 +39,26 @@ def own(folder: Path) -> Checkpoint:
     return Checkpoint(repo="./mine", folder=folder, revision="")
 
 
+def _as_drawn(latents: Latents) -> int:
+    return latents.packed
+
+
 def edit(file: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def test_a_tiny_model_is_built_on_first_use_and_then_ready(settings: Settings) -> None:
-    model = model_of("hotfolder/tiny")
+    model = model_of("hotfolder/noise")
     assert models.state(model, settings) == "built on first use"
-    tiny.build("tiny", models.tiny_folder("tiny", settings))
+    tiny.build("noise", models.tiny_folder("noise", settings))
     assert models.state(model, settings) == "ready"
 
 
 def test_a_model_with_a_base_is_ready_only_with_it(settings: Settings) -> None:
-    model = model_of("hotfolder/tiny-redux", base="hotfolder/tiny")
-    tiny.build("tiny-redux", models.tiny_folder("tiny-redux", settings))
+    model = model_of("hotfolder/noise-redux", base="hotfolder/noise")
+    tiny.build("noise-redux", models.tiny_folder("noise-redux", settings))
     assert models.state(model, settings) == "built on first use"
-    assert models.state(model_of("hotfolder/tiny-redux", base="./nowhere"), settings) == "missing"
+    assert models.state(model_of("hotfolder/noise-redux", base="./nowhere"), settings) == "missing"
 
 
 def test_a_folder_below_the_workspace_is_ready(settings: Settings, folder: Path) -> None:
@@ -109,22 +114,37 @@ def test_a_part_of_a_foreign_library_is_refused(folder: Path) -> None:
 
 
 def test_the_wrong_kind_is_known_by_its_class(folder: Path) -> None:
-    own(folder).check("FluxPipeline", 64)
+    own(folder).check("FluxPipeline", _as_drawn)
     with pytest.raises(SettingsError, match="is a FluxPipeline; needed is a FluxKontextPipeline") as caught:
-        own(folder).check("FluxKontextPipeline", 64)
+        own(folder).check("FluxKontextPipeline", _as_drawn)
     assert caught.value.code == "wrong-model"
 
 
 def test_the_wrong_kind_is_known_by_its_transformer(folder: Path) -> None:
     edit(folder / "model_index.json", _class_name="FluxFillPipeline")
     with pytest.raises(SettingsError, match="in_channels = 64; needed is a FluxFillPipeline with in_channels = 384"):
-        own(folder).check("FluxFillPipeline", 384)
+        own(folder).check("FluxFillPipeline", KINDS["fill"].in_channels)
+
+
+@pytest.mark.parametrize(("levels", "channels"), [(4, 384), (5, 1152)])
+def test_how_many_channels_a_kind_needs_follows_from_the_latents(folder: Path, levels: int, channels: int) -> None:
+    edit(folder / "model_index.json", _class_name="FluxFillPipeline")
+    edit(folder / "transformer/config.json", in_channels=channels)
+    edit(folder / "vae/config.json", block_out_channels=[8] * levels)
+    own(folder).check("FluxFillPipeline", KINDS["fill"].in_channels)
+
+
+def test_a_vae_of_another_sort_is_told(folder: Path) -> None:
+    edit(folder / "vae/config.json", block_out_channels=[])
+    with pytest.raises(SettingsError, match="tells of no latents") as caught:
+        own(folder).check("FluxPipeline", _as_drawn)
+    assert caught.value.code == "bad-model"
 
 
 def test_a_model_without_a_text_encoder_is_refused(folder: Path) -> None:
     edit(folder / "model_index.json", text_encoder_2=[None, None])
     with pytest.raises(SettingsError, match="has no text_encoder_2") as caught:
-        own(folder).check("FluxPipeline", 64)
+        own(folder).check("FluxPipeline", _as_drawn)
     assert caught.value.code == "wrong-model"
 
 

@@ -23,7 +23,7 @@ from hotfolder.plan import Axis, Plan, PlannedStage
 from hotfolder.table import Progressed, Table
 from hotfolder.thumbs import Thumbs
 
-SMALL = 'preset = "tiny"\nwidth = 32\nheight = 32\nsteps = 1\n'
+SMALL = 'preset = "noise"\nwidth = 32\nheight = 32\nsteps = 1\n'
 REVIEW = '[[stages]]\nstage = "generate"\n[[stages]]\nstage = "select"\nby = "review"\n[[stages]]\nstage = "export"\n'
 
 
@@ -125,7 +125,7 @@ def test_a_dropped_batch_becomes_a_grid_of_its_axes(workspace: Workspace, serve:
     page = page_of(workspace, "mug_take01")
     assert page.texts("th")[:6] == ["prompt ↓\nseed →", "1", "2", "3", "a mug", "a cup"]
     assert page.all("img", "alt") == [f"candidate {n}, seed {(n - 1) % 3 + 1}" for n in range(1, 7)]
-    assert page.texts("dd")[:2] == ["a mug", "tiny"]
+    assert page.texts("dd")[:2] == ["a mug", "noise"]
     # What differs from picture to picture is no setting of the job.
     assert "prompt" not in page.texts("th")[6:]
     assert "seed" not in page.texts("th")[6:]

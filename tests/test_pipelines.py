@@ -84,7 +84,7 @@ def test_a_pipeline_without_a_model_works_on_a_picture(workspace: Workspace, ser
 
 
 def test_every_combination_of_a_matrix_is_made(workspace: Workspace, serve: Serve) -> None:
-    text = SMALL + 'prompt = "a mug"\n[matrix]\npreset = ["tiny", "other"]\nseed = [1, 2, 3]\n'
+    text = SMALL + 'prompt = "a mug"\n[matrix]\npreset = ["noise", "other"]\nseed = [1, 2, 3]\n'
     own_preset(workspace, "other")
     workspace.drop("grid.toml", text)
     engine = PaintedEngine()
@@ -103,7 +103,7 @@ def test_one_candidate_that_fails_leaves_the_others_and_a_partial_job(workspace:
             raise JobError("bad-value", "this one cannot be")
 
     own_preset(workspace, "other")
-    workspace.drop("grid.toml", SMALL + 'prompt = "a mug"\n[matrix]\npreset = ["tiny", "other"]\nseed = [1, 2, 3]\n')
+    workspace.drop("grid.toml", SMALL + 'prompt = "a mug"\n[matrix]\npreset = ["noise", "other"]\nseed = [1, 2, 3]\n')
     serve(PaintedEngine(before_step=fail_seed_two))
     status = workspace.wait_for("grid_take01")
     assert (status["state"], status["done"], status["failed"]) == ("partial", 5, 1)
@@ -122,7 +122,7 @@ def test_one_candidate_that_fails_leaves_the_others_and_a_partial_job(workspace:
 def own_preset(workspace: Workspace, name: str) -> None:
     folder = workspace.root / "presets"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.toml").write_text(f'extends = "tiny"\n[model]\nrepo = "hotfolder/{name}"\n')
+    (folder / f"{name}.toml").write_text(f'extends = "noise"\n[model]\nrepo = "hotfolder/{name}"\n')
 
 
 def test_pictures_are_named_by_a_pattern(workspace: Workspace, serve: Serve) -> None:
@@ -505,7 +505,7 @@ def test_a_model_is_not_put_out_while_a_cell_that_needs_it_is_on_its_way(workspa
     engine = PaintedEngine()
     serve(engine)
     assert workspace.wait_for("two_take01")["state"] == "completed"
-    assert engine.loads == ["hotfolder/tiny@main float32", "hotfolder/other@main float32"]
+    assert engine.loads == ["hotfolder/noise@main float32", "hotfolder/other@main float32"]
 
 
 def test_finished_pictures_are_also_put_where_to_says(workspace: Workspace, serve: Serve) -> None:
@@ -622,7 +622,7 @@ def test_a_cancel_while_a_cell_fails_for_a_while_ends_the_job(workspace: Workspa
     "second",
     [
         'id = "more"\nadd = true\nstrength = 0.5\ncount = 2\n',
-        'id = "edit"\npreset = "tiny-kontext"\ncount = 3\n',
+        'id = "edit"\npreset = "noise-kontext"\ncount = 3\n',
     ],
 )
 def test_the_sidecar_of_a_branch_makes_that_picture_again(workspace: Workspace, serve: Serve, second: str) -> None:
@@ -712,7 +712,7 @@ def test_a_plan_that_was_changed_is_never_taken_whatever_is_forced(workspace: Wo
     workspace.wait_for("cut_take01", "failed")
     served.stop()
     plan = workspace.outputs / "cut_take01" / "plan.toml"
-    plan.write_text(plan.read_text().replace("hotfolder/tiny", "evil/weights"))
+    plan.write_text(plan.read_text().replace("hotfolder/noise", "evil/weights"))
     engine = PaintedEngine()
     serve(engine)
     path = workspace.drop("cut.resume", 'force = true\nfrom = "generate"\n')

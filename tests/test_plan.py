@@ -30,7 +30,7 @@ PROMPTS = st.text(
 
 
 def plan_of(text: str, *sources: Source, drawn_seed: int = 7) -> Plan:
-    job = jobfile.read(tomltext.parse(text.encode()), SHIPPED, "tiny")
+    job = jobfile.read(tomltext.parse(text.encode()), SHIPPED, "noise")
     return make_plan("mug_take01", job, sources, drawn_seed)
 
 
@@ -63,7 +63,7 @@ def problems_of(data: bytes) -> tuple[Problem, ...]:
 
 
 FILL = plan_of(
-    'preset = "tiny-fill"\nprompt = "x"\nimage = "image.png"\nmask = "mask.png"\n',
+    'preset = "noise-fill"\nprompt = "x"\nimage = "image.png"\nmask = "mask.png"\n',
     picture(name="image.png"),
     picture("mask", name="mask.png"),
 )
@@ -75,8 +75,8 @@ FILL = plan_of(
 @example('"""\\', MAX_SEED, 1000)
 @example("\u2028\u0085\x7f\ufeff", 1, 1)
 def test_a_plan_reads_back_the_same_from_disk_and_when_dropped(prompt: str, seed: int, count: int) -> None:
-    used = UsedPreset(kind="text2img", model=SHIPPED.get("tiny").model)
-    plan = samples.plan(prompt=prompt, preset="tiny", presets={"tiny": used}, meta={"text": prompt}, title="spring")
+    used = UsedPreset(kind="text2img", model=SHIPPED.get("noise").model)
+    plan = samples.plan(prompt=prompt, preset="noise", presets={"noise": used}, meta={"text": prompt}, title="spring")
     plan = plan.changed(seed=seed, count=count)
     assert Plan.load(plan.dump()) == plan
     assert dropped(plan.dump()) == plan
@@ -120,10 +120,10 @@ def test_each_candidate_has_the_next_seed_round_the_end_of_the_range() -> None:
         ('prompt = "a"\nimage = "a.png"\nwidth = 128\n', (picture(width=64, height=48),), (128, 96)),
         ('prompt = "a"\nimage = "a.png"\nheight = 96\n', (picture(width=64, height=48),), (128, 96)),
         ('prompt = "a"\nimage = "a.png"\nwidth = 8192\n', (picture(width=16, height=1600),), (8192, 8192)),
-        ('preset = "tiny-redux"\nimage = "a.png"\n', (picture(width=64, height=48),), (256, 256)),
-        ('preset = "tiny-kontext"\nprompt = "a"\nimage = "a.png"\n', (picture(width=100, height=50),), (96, 48)),
-        ('preset = "tiny-kontext"\nprompt = "a"\nimage = "a.png"\n', (picture(width=3, height=5),), (16, 16)),
-        ('preset = "tiny-control"\nprompt = "a"\ncontrol = "a.png"\n', (picture("control", 80, 64),), (80, 64)),
+        ('preset = "noise-redux"\nimage = "a.png"\n', (picture(width=64, height=48),), (256, 256)),
+        ('preset = "noise-kontext"\nprompt = "a"\nimage = "a.png"\n', (picture(width=100, height=50),), (96, 48)),
+        ('preset = "noise-kontext"\nprompt = "a"\nimage = "a.png"\n', (picture(width=3, height=5),), (16, 16)),
+        ('preset = "noise-control"\nprompt = "a"\ncontrol = "a.png"\n', (picture("control", 80, 64),), (80, 64)),
     ],
 )
 def test_the_size_is_the_jobs_else_its_pictures_else_the_presets(
@@ -175,7 +175,7 @@ def test_a_plan_carries_what_is_the_callers_own() -> None:
 
 
 def test_pictures_are_wished_for_as_the_job_names_them() -> None:
-    job = jobfile.read(tomltext.parse(b'preset = "tiny-fill"\nimage = "a.png"\nmask = "sub/b.png"\n'), SHIPPED, "tiny")
+    job = jobfile.read(tomltext.parse(b'preset = "noise-fill"\nimage = "a.png"\nmask = "sub/b.png"\n'), SHIPPED, "noise")
     assert [(wish.role, wish.name, wish.sha256) for wish in wishes_of(job)] == [
         ("image", "a.png", None),
         ("mask", "sub/b.png", None),
@@ -184,7 +184,7 @@ def test_pictures_are_wished_for_as_the_job_names_them() -> None:
 
 def test_a_dropped_sidecar_is_a_plan_of_that_one_picture() -> None:
     plan = plan_of(
-        'preset = "tiny-kontext"\nprompt = "a"\nimage = "a.png"\nseed = 5\ncount = 4\n[meta]\nx = 1\n', picture()
+        'preset = "noise-kontext"\nprompt = "a"\nimage = "a.png"\nseed = 5\ncount = 4\n[meta]\nx = 1\n', picture()
     )
     made = samples.record_of(plan, candidate=3)
     sidecar = record.dump(made.model_copy(update={"file_sha256": "f" * 64}))
@@ -226,7 +226,7 @@ def _sources(change: Callable[[list[dict[str, Any]]], object]) -> list[dict[str,
     return list(rows)
 
 
-FILL_PRESET = tomllib.loads(FILL.dump().decode())["presets"]["tiny-fill"]
+FILL_PRESET = tomllib.loads(FILL.dump().decode())["presets"]["noise-fill"]
 STAGES = tomllib.loads(FILL.dump().decode())["stages"]
 
 
@@ -234,19 +234,19 @@ STAGES = tomllib.loads(FILL.dump().decode())["stages"]
     ("changes", "code"),
     [
         ({"schema": 2}, "newer-schema"),
-        ({"presets__tiny-fill__model__repo": "evil/pickle"}, "wrong-model"),
-        ({"presets__tiny-fill__model__dtype": "bfloat16"}, "wrong-model"),
-        ({"presets__tiny-fill__model__trust_remote_code": True}, "unknown-key"),
-        ({"presets__tiny-fill__model": None}, "missing-key"),
-        ({"presets__tiny-fill__kind": "text2img"}, "wrong-model"),
-        ({"presets__tiny-fill__kind": "clip"}, "wrong-kind"),
-        ({"presets__tiny-fill__kind": "pickle"}, "bad-value"),
-        ({"presets__tiny-fill__max_sequence_length": 10**9}, "bad-value"),
-        ({"presets__tiny-fill__keys": {"steps": 10**9}}, "bad-value"),
-        ({"presets": {"tiny": FILL_PRESET}, "preset": "tiny"}, "wrong-model"),
-        ({"presets": {"tiny-fil": FILL_PRESET}, "preset": "tiny-fil"}, "unknown-preset"),
+        ({"presets__noise-fill__model__repo": "evil/pickle"}, "wrong-model"),
+        ({"presets__noise-fill__model__dtype": "bfloat16"}, "wrong-model"),
+        ({"presets__noise-fill__model__trust_remote_code": True}, "unknown-key"),
+        ({"presets__noise-fill__model": None}, "missing-key"),
+        ({"presets__noise-fill__kind": "text2img"}, "wrong-model"),
+        ({"presets__noise-fill__kind": "clip"}, "wrong-kind"),
+        ({"presets__noise-fill__kind": "pickle"}, "bad-value"),
+        ({"presets__noise-fill__max_sequence_length": 10**9}, "bad-value"),
+        ({"presets__noise-fill__keys": {"steps": 10**9}}, "bad-value"),
+        ({"presets": {"noise": FILL_PRESET}, "preset": "noise"}, "wrong-model"),
+        ({"presets": {"noise-fil": FILL_PRESET}, "preset": "noise-fil"}, "unknown-preset"),
         ({"presets": None}, "missing-key"),
-        ({"preset": "tiny"}, "missing-key"),
+        ({"preset": "noise"}, "missing-key"),
         ({"preset": "x" * 60_000}, "missing-key"),
         ({"promt": "x"}, "unknown-key"),
         ({"seed": None}, "missing-key"),

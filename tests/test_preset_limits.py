@@ -12,7 +12,7 @@ from hotfolder.planning import make_plan
 from hotfolder.presets import Presets
 
 SMALL = """
-extends = "tiny"
+extends = "noise"
 [limits]
 sizes = ["128x128", "192x96"]
 words = ["a", "red", "circle", "on", "blue"]
@@ -22,7 +22,7 @@ beyond = "flux-schnell"
 
 @pytest.fixture
 def presets(tmp_path: Path) -> Presets:
-    for name, text in (("small", SMALL), ("small-edit", SMALL.replace('"tiny"', '"tiny-kontext"'))):
+    for name, text in (("small", SMALL), ("small-edit", SMALL.replace('"noise"', '"noise-kontext"'))):
         (tmp_path / f"{name}.toml").write_text(text)
     return Presets.of(tmp_path)
 
@@ -112,7 +112,7 @@ def test_a_dropped_plan_keeps_the_sizes(presets: Presets) -> None:
     ],
 )
 def test_limits_that_cannot_be_are_told(tmp_path: Path, limits: str, said: str) -> None:
-    (tmp_path / "small.toml").write_text(f'extends = "tiny"\n[limits]\n{limits}\n')
+    (tmp_path / "small.toml").write_text(f'extends = "noise"\n[limits]\n{limits}\n')
     with pytest.raises(SettingsError, match=r"small\.toml") as caught:
         Presets.of(tmp_path).get("small")
     assert said in str(caught.value)

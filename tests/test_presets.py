@@ -23,12 +23,17 @@ CARDS = {
     "flux-canny": (50, 30.0, 512),
     "flux-redux": (50, 2.5, 512),
 }
+#: Name -> kind, of those that run anywhere.
 TINY = {
-    "tiny": "text2img",
-    "tiny-kontext": "kontext",
-    "tiny-fill": "fill",
-    "tiny-control": "control",
-    "tiny-redux": "redux",
+    f"{family}{suffix}": kind
+    for family in ("tiny", "noise")
+    for suffix, kind in {
+        "": "text2img",
+        "-kontext": "kontext",
+        "-fill": "fill",
+        "-control": "control",
+        "-redux": "redux",
+    }.items()
 }
 #: Licence of the weights, as their cards say it, and megabytes to download.
 HELPERS = {
@@ -141,18 +146,18 @@ def test_a_preset_that_does_not_exist_is_refused_with_what_was_meant() -> None:
 
 
 def test_a_preset_of_the_workspace_goes_before_the_shipped_one_and_may_extend_it(own: Path) -> None:
-    (own / "tiny.toml").write_text('extends = "tiny"\n[keys]\nsteps = 2\n')
-    preset = Presets.of(own).get("tiny")
-    assert preset.keys == {**SHIPPED.get("tiny").keys, "steps": 2}
-    assert preset.origins["keys.steps"] == str(own / "tiny.toml")
-    assert preset.origins["model.repo"] == str(shipped_dir() / "tiny.toml")
+    (own / "noise.toml").write_text('extends = "noise"\n[keys]\nsteps = 2\n')
+    preset = Presets.of(own).get("noise")
+    assert preset.keys == {**SHIPPED.get("noise").keys, "steps": 2}
+    assert preset.origins["keys.steps"] == str(own / "noise.toml")
+    assert preset.origins["model.repo"] == str(shipped_dir() / "noise.toml")
 
 
 def test_an_edited_preset_serves_the_next_job(own: Path) -> None:
     presets = Presets.of(own)
-    (own / "mine.toml").write_text('extends = "tiny"\n')
+    (own / "mine.toml").write_text('extends = "noise"\n')
     assert presets.get("mine").keys["steps"] == 8
-    (own / "mine.toml").write_text('extends = "tiny"\n[keys]\nsteps = 3\n')
+    (own / "mine.toml").write_text('extends = "noise"\n[keys]\nsteps = 3\n')
     assert presets.get("mine").keys["steps"] == 3
 
 
@@ -162,18 +167,18 @@ def test_an_edited_preset_serves_the_next_job(own: Path) -> None:
         ("kind = ", "is no TOML"),
         ('extends = "nothing"', "extends = 'nothing', which does not exist"),
         ('extends = "mine"', "extends = 'mine', which does not exist"),
-        ('extends = "tiny"\nsteps = 3', "unknown key steps"),
-        ('extends = "tiny"\nlicense = "MIT"', "unknown key license, did you mean licence?"),
-        ('extends = "tiny"\nkind = "video"', "kind = 'video'"),
-        ('extends = "tiny"\n[model]\ndtype = "int2"', "model.dtype = 'int2'"),
+        ('extends = "noise"\nsteps = 3', "unknown key steps"),
+        ('extends = "noise"\nlicense = "MIT"', "unknown key license, did you mean licence?"),
+        ('extends = "noise"\nkind = "video"', "kind = 'video'"),
+        ('extends = "noise"\n[model]\ndtype = "int2"', "model.dtype = 'int2'"),
         ('kind = "text2img"', "model is missing"),
-        ('extends = "tiny"\nkind = "depth"', "a preset of the kind depth makes no pictures and has no keys"),
-        ('extends = "tiny-redux"\nkind = "clip"', "base is accepted for the kind redux only"),
-        ('extends = "tiny"\n[model]\nfile = "x.safetensors"', "file is accepted for the kind upscale only"),
+        ('extends = "noise"\nkind = "depth"', "a preset of the kind depth makes no pictures and has no keys"),
+        ('extends = "noise-redux"\nkind = "clip"', "base is accepted for the kind redux only"),
+        ('extends = "noise"\n[model]\nfile = "x.safetensors"', "file is accepted for the kind upscale only"),
         ('extends = "tiny-upscale"\n[model]\nfile = "x.pth"', "a file that ends in .safetensors is accepted"),
         ('extends = "tiny-upscale"\n[model]\nfile = "../x.safetensors"', "a file inside the repo is accepted"),
-        ('extends = "tiny"\nname = "x"', "name"),
-        ('extends = "tiny"\nmodel = "black-forest-labs/FLUX.1-dev"', "model = 'black-forest-labs/FLUX.1-dev'"),
+        ('extends = "noise"\nname = "x"', "name"),
+        ('extends = "noise"\nmodel = "black-forest-labs/FLUX.1-dev"', "model = 'black-forest-labs/FLUX.1-dev'"),
         ('extends = "odd"\n[model]\ndtype = "float32"', "model.repo is missing"),
     ],
 )

@@ -33,7 +33,7 @@ def a_job(
         "state": "running",
         "updated_at": NOON,
         "prompt": "a mug",
-        "preset": "tiny",
+        "preset": "noise",
         "kind": "text2img",
         "layout": grid.lay_out(axes, per_item=per_item, candidates=len(candidates), pictures_each=pictures_each),
         "candidate": lambda number: candidates[number - 1],
@@ -359,7 +359,7 @@ def test_an_item_with_more_candidates_than_a_page_goes_on_on_the_next() -> None:
 def test_a_click_on_the_line_of_a_picture_shows_all_that_is_known_of_it_without_a_script() -> None:
     one = candidates(
         1,
-        facts=[("prompt", "a red mug"), ("preset", "tiny")],
+        facts=[("prompt", "a red mug"), ("preset", "noise")],
         stages=[ShownStage(number=1, name="generate", seconds=4.2), ShownStage(number=3, name="export", seconds=0.1)],
         notices=["made at 128x128"],
         seconds=4.3,
@@ -370,7 +370,7 @@ def test_a_click_on_the_line_of_a_picture_shows_all_that_is_known_of_it_without_
     assert page.texts("dt") == ["prompt", "preset", "stages", "file", "notice"]
     assert page.texts("dd") == [
         "a red mug",
-        "tiny",
+        "noise",
         "generate 4.2 sexport 0.1 s",
         "mug_take01_001.png, sidecar",
         "made at 128x128",

@@ -91,7 +91,7 @@ def seen_at(path: Path) -> Seen:
 
 
 def plan_of(job: Job, count: int = 2) -> Plan:
-    return samples.plan(job=job.name, model=Model(repo="hotfolder/tiny"), count=count, width=16, height=16, steps=1)
+    return samples.plan(job=job.name, model=Model(repo="hotfolder/noise"), count=count, width=16, height=16, steps=1)
 
 
 def output(candidate: int) -> list[Output]:
@@ -542,7 +542,7 @@ def planned(desk: Desk, *, done: int = 0) -> Job:
 def test_a_job_that_ran_is_queued_again_with_what_is_left(desk: Desk) -> None:
     planned(desk, done=1)
     [job] = desk.restart()
-    assert (job.ledger.state, to_do(job), job.model_key) == (State.QUEUED, [2], "hotfolder/tiny@main bfloat16")
+    assert (job.ledger.state, to_do(job), job.model_key) == (State.QUEUED, [2], "hotfolder/noise@main bfloat16")
     assert status.read_state(job.folder) is State.QUEUED
 
 

@@ -17,7 +17,7 @@ from hotfolder.stagekeys import Detail, Generate, Hires, Refine, StageKeys
 from hotfolder.stages import STAGES
 from hotfolder.stages.work import Call, Outcome, Stage, UsedModel, Work
 
-TEXT2IMG = UsedModel(preset="tiny", kind="text2img", model=model_of("hotfolder/tiny"))
+TEXT2IMG = UsedModel(preset="noise", kind="text2img", model=model_of("hotfolder/noise"))
 REPAINTING = pytest.mark.parametrize(
     ("name", "keys"), [("hires", Hires()), ("refine", Refine()), ("detail", Detail(padding=8, feather=8))]
 )
@@ -72,7 +72,7 @@ def test_the_same_cell_makes_the_same_pixels_and_another_seed_others(
     assert pixels(run(name, keys, work, engine).work.picture) == pixels(first.work.picture)
     assert pixels(run(name, keys, work, engine, seed=8).work.picture) != pixels(first.work.picture)
     assert pixels(work.picture) == pixels(source(128, 96))  # what came in is left alone
-    assert first.model["repo"] == "hotfolder/tiny"
+    assert first.model["repo"] == "hotfolder/noise"
     assert first.timings["denoise"] > 0
     assert first.notices == ()
 
@@ -171,7 +171,7 @@ def test_refine_repeats_the_edge_up_to_what_a_model_can_make() -> None:
 # detail
 
 
-@pytest.mark.parametrize("make", [lambda engine: engine, lambda _: PaintedEngine()], ids=["tiny", "painted"])
+@pytest.mark.parametrize("make", [lambda engine: engine, lambda _: PaintedEngine()], ids=["noise", "painted"])
 @pytest.mark.parametrize(
     ("box", "region"),
     [
@@ -298,7 +298,7 @@ def test_generate_outpaints_what_a_padded_picture_lacks(engine: GpuEngine) -> No
     canvas.paste(source(128, 128), (32, 0))
     mask = Image.new("L", canvas.size, 255)
     mask.paste(0, (32, 0, 160, 128))
-    use = UsedModel(preset="tiny-fill", kind="fill", model=model_of("hotfolder/tiny-fill"))
+    use = UsedModel(preset="noise-fill", kind="fill", model=model_of("hotfolder/noise-fill"))
     done = run("generate", Generate(), of(canvas, mask=mask), engine, use=use, takes=("image", "mask"), guidance=30.0)
     assert done.work.picture.size == (192, 128)
     assert pixels(done.work.picture.crop((32, 0, 160, 128))) == pixels(source(128, 128))
@@ -307,7 +307,7 @@ def test_generate_outpaints_what_a_padded_picture_lacks(engine: GpuEngine) -> No
 
 
 def test_generate_follows_a_control_map_and_takes_its_size(engine: GpuEngine) -> None:
-    use = UsedModel(preset="tiny-control", kind="control", model=model_of("hotfolder/tiny-control"))
+    use = UsedModel(preset="noise-control", kind="control", model=model_of("hotfolder/noise-control"))
     keys = Generate()
     made = [
         run("generate", keys, of(source(64, 64), control=map_), engine, use=use, takes=("control",)).work.picture
@@ -321,14 +321,14 @@ def test_generate_follows_a_control_map_and_takes_its_size(engine: GpuEngine) ->
     ("kind", "base", "told", "size"),
     [
         ("kontext", {}, {}, (128, 96)),
-        ("redux", {"base": "hotfolder/tiny"}, {"width": 112, "height": 80}, (112, 80)),
+        ("redux", {"base": "hotfolder/noise"}, {"width": 112, "height": 80}, (112, 80)),
         ("text2img", {}, {"strength": 0.6}, (128, 96)),
     ],
 )
 def test_generate_makes_a_picture_from_what_came_in(
     engine: GpuEngine, kind: str, base: dict[str, str], told: dict[str, Any], size: tuple[int, int]
 ) -> None:
-    name = "tiny" if kind == "text2img" else f"tiny-{kind}"
+    name = "noise" if kind == "text2img" else f"noise-{kind}"
     use = UsedModel(preset=name, kind=kind, model=model_of(f"hotfolder/{name}", **base))
     made = [
         run("generate", Generate(), work, engine, use=use, **told).work.picture

@@ -11,17 +11,17 @@ from hotfolder.plan import Axis, Plan, PlannedStage, UsedPreset
 from hotfolder.presets import Model
 from hotfolder.table import Place, Progressed, Table
 
-TINY = UsedPreset(kind="text2img", model=Model(repo="hotfolder/tiny", dtype="float32"))
+TINY = UsedPreset(kind="text2img", model=Model(repo="hotfolder/noise", dtype="float32"))
 EDIT = UsedPreset(kind="kontext", model=Model(repo="hotfolder/edit", dtype="float32"))
-A, B = "hotfolder/tiny@main float32", "hotfolder/edit@main float32"
+A, B = "hotfolder/noise@main float32", "hotfolder/edit@main float32"
 
 
 def plan(*stages: Mapping[str, Any], count: int = 1, axes: tuple[Axis, ...] = ()) -> Plan:
     listed = [dict(stage) for stage in stages]
     return Plan(
         job="mug_take01",
-        preset="tiny",
-        presets={"tiny": TINY, "edit": EDIT},
+        preset="noise",
+        presets={"noise": TINY, "edit": EDIT},
         seed=1,
         count=count,
         keys={"prompt": "a mug", "width": 64, "height": 64},

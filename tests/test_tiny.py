@@ -13,7 +13,7 @@ from hotfolder import models, tiny
 from hotfolder.errors import SettingsError
 from hotfolder.models import Checkpoint
 
-PIPELINES = ("tiny", "tiny-kontext", "tiny-fill", "tiny-control", "tiny-redux")
+PIPELINES = ("noise", "noise-kontext", "noise-fill", "noise-control", "noise-redux")
 NAMES = (*PIPELINES, "tiny-detect", "tiny-depth", "tiny-pose", "tiny-clip", "tiny-upscale")
 
 
@@ -24,7 +24,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("noise")
     for name in NAMES:
         tiny.build(name, folder / name)
     return folder
@@ -46,30 +46,30 @@ def test_text_encoders_tokenizers_and_vae_are_shared_and_transformers_are_not(bu
 
 
 def test_a_model_that_is_there_is_left_alone(built: Path) -> None:
-    before = (built / "tiny" / "model_index.json").stat()
-    tiny.build("tiny", built / "tiny")
-    assert (built / "tiny" / "model_index.json").stat() == before
+    before = (built / "noise" / "model_index.json").stat()
+    tiny.build("noise", built / "noise")
+    assert (built / "noise" / "model_index.json").stat() == before
 
 
 def test_two_that_build_at_once_leave_one_whole_model_and_nothing_else(built: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(tiny.build, "tiny-redux", tmp_path / "here" / "tiny-redux") for _ in range(2)]:
+        for done in [pool.submit(tiny.build, "noise-redux", tmp_path / "here" / "noise-redux") for _ in range(2)]:
             done.result()
-    assert hashes(tmp_path / "here" / "tiny-redux") == hashes(built / "tiny-redux")
-    assert [path.name for path in (tmp_path / "here").iterdir()] == ["tiny-redux"]
+    assert hashes(tmp_path / "here" / "noise-redux") == hashes(built / "noise-redux")
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["noise-redux"]
 
 
 def test_a_name_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="hotfolder/huge") as caught:
         tiny.build("huge", tmp_path / "huge")
     assert caught.value.code == "bad-preset"
-    assert "hotfolder/tiny-fill" in caught.value.hint
+    assert "hotfolder/noise-fill" in caught.value.hint
 
 
 def test_a_models_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("in the way")
-    folder = models.tiny_folder("tiny", settings_of(tmp_path))
+    folder = models.tiny_folder("noise", settings_of(tmp_path))
     with pytest.raises(SettingsError, match="Not a directory") as caught:
-        tiny.build("tiny", folder)
+        tiny.build("noise", folder)
     assert caught.value.code == "cannot-write"
     assert str(folder) in caught.value.message

@@ -48,8 +48,8 @@ def mask(width: int = 128, height: int = 128) -> Image.Image:
 
 _BASIS = Request(
     kind="text2img",
-    preset="tiny",
-    model=model_of("hotfolder/tiny"),
+    preset="noise",
+    model=model_of("hotfolder/noise"),
     prompt="a red mug on a table",
     seed=7,
     width=128,
@@ -66,29 +66,29 @@ REQUESTS = {
     "kontext": replace(
         _BASIS,
         kind="kontext",
-        preset="tiny-kontext",
-        model=model_of("hotfolder/tiny-kontext"),
+        preset="noise-kontext",
+        model=model_of("hotfolder/noise-kontext"),
         pictures={"image": source()},
     ),
     "fill": replace(
         _BASIS,
         kind="fill",
-        preset="tiny-fill",
-        model=model_of("hotfolder/tiny-fill"),
+        preset="noise-fill",
+        model=model_of("hotfolder/noise-fill"),
         pictures={"image": source(), "mask": mask()},
     ),
     "control": replace(
         _BASIS,
         kind="control",
-        preset="tiny-control",
-        model=model_of("hotfolder/tiny-control"),
+        preset="noise-control",
+        model=model_of("hotfolder/noise-control"),
         pictures={"control": source()},
     ),
     "redux": replace(
         _BASIS,
         kind="redux",
-        preset="tiny-redux",
-        model=model_of("hotfolder/tiny-redux", base="hotfolder/tiny"),
+        preset="noise-redux",
+        model=model_of("hotfolder/noise-redux", base="hotfolder/noise"),
         pictures={"image": source()},
     ),
 }

@@ -1,8 +1,9 @@
-"""The demo: drops a job of each kind into this workspace, has them made, and names the pictures.
+"""The demo: drops a batch of prompts and a job of each other kind here, has them made, and names the pages.
 
 Uses nothing but the folder and the command `hotfolder serve`, as any other program would.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -12,25 +13,42 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 WORKSPACE: Final = Path(__file__).resolve().parent.parent
 INBOX: Final = WORKSPACE / "jobs_inbox"
 OUTPUTS: Final = WORKSPACE / "outputs"
 
+PROMPTS: Final = (
+    "a red circle on a blue background",
+    "a large yellow star at night",
+    "a green tree on white",
+    "a small white house under the stars at night",
+    "an orange fish on a blue background",
+    "a pink heart on black",
+    "a purple ring on a yellow background",
+    "a black mug in the middle on orange",
+    "a red house and a yellow sun by day",
+    "a white moon at the top right at night",
+    "a white square above a black triangle on a pink background",
+    "a red heart, a yellow star and a blue circle on white",
+)
 JOBS: Final = {
-    "demo-text2img": 'prompt = "a coffee mug on a wooden table"\nseed = 7\ncount = 2\n',
-    "demo-kontext": 'preset = "tiny-kontext"\nprompt = "make the mug blue"\nimage = "demo-mug.png"\nseed = 7\n',
+    "demo-prompts": f"seed = 7\n[matrix]\nprompt = {json.dumps(PROMPTS)}\n",
+    "demo-edit": 'preset = "tiny-kontext"\nprompt = "make the circle blue"\nimage = "demo-circle.png"\nseed = 7\n',
     "demo-fill": (
-        'preset = "tiny-fill"\nprompt = "a star on the mug"\nimage = "demo-mug.png"\nmask = "demo-mask.png"\nseed = 7\n'
+        'preset = "tiny-fill"\nprompt = "a yellow star"\nimage = "demo-circle.png"\nmask = "demo-mask.png"\nseed = 7\n'
     ),
-    "demo-control": 'preset = "tiny-control"\nprompt = "a mug of glass"\ncontrol = "demo-edges.png"\nseed = 7\n',
-    "demo-redux": 'preset = "tiny-redux"\nimage = "demo-mug.png"\nseed = 7\n',
+    "demo-control": (
+        'preset = "tiny-control"\nprompt = "an orange house on a blue background"\nimage = "demo-house.png"\nseed = 7\n'
+        '[[stages]]\nstage = "prepare"\ncontrol = "canny"\n[[stages]]\nstage = "generate"\n[[stages]]\nstage = "export"\n'
+    ),
+    "demo-variations": 'preset = "tiny-redux"\nimage = "demo-circle.png"\nseed = 7\ncount = 4\n',
 }
 ENDS: Final = {"completed", "partial", "failed", "cancelled", "rejected"}
 PATIENCE_S: Final = 600.0
-#: Grey levels of a step between two pixels that counts as an edge.
-EDGE: Final = 40
+#: Pixels: the tiny models make squares of this size.
+SIDE: Final = 128
 
 
 def main() -> int:
@@ -52,19 +70,14 @@ def main() -> int:
 
 
 def draw_pictures() -> None:
-    """Draw a mug, a mask of the place where its handle is not, and its edges."""
-    mug = Image.new("RGB", (256, 256), (214, 178, 130))
-    pen = ImageDraw.Draw(mug)
-    pen.rectangle((0, 180, 256, 256), fill=(139, 94, 60))
-    pen.ellipse((150, 95, 215, 170), outline=(190, 40, 40), width=14)
-    pen.rounded_rectangle((70, 70, 170, 200), radius=14, fill=(205, 50, 50))
-    pen.ellipse((70, 58, 170, 86), fill=(70, 35, 25))
-    mask = Image.new("L", mug.size, 0)
-    ImageDraw.Draw(mask).ellipse((88, 105, 152, 169), fill=255)
-    edges = (
-        mug.convert("L").filter(ImageFilter.FIND_EDGES).point(lambda value: 255 if value > EDGE else 0).convert("RGB")
-    )
-    for name, image in (("mug", mug), ("mask", mask), ("edges", edges)):
+    """Draw a circle, a mask of the free place beside it, and the outline of a house."""
+    circle = Image.new("RGB", (SIDE, SIDE), "white")
+    ImageDraw.Draw(circle).ellipse((16, 40, 64, 88), fill=(214, 40, 40))
+    mask = Image.new("L", circle.size, 0)
+    ImageDraw.Draw(mask).rectangle((70, 34, 122, 94), fill=255)
+    house = Image.new("RGB", circle.size, "white")
+    ImageDraw.Draw(house).polygon([(64, 26), (98, 58), (98, 100), (30, 100), (30, 58)], fill="black")
+    for name, image in (("circle", circle), ("mask", mask), ("house", house)):
         beside = INBOX / f".demo-{name}.png.tmp"
         image.save(beside, format="PNG")
         beside.replace(INBOX / f"demo-{name}.png")

@@ -12,7 +12,7 @@ def _arguments(request: Request) -> dict[str, Any]:
 
 KIND: Final = Kind(
     pipeline="FluxControlPipeline",
-    in_channels=128,  # 64 latents, 64 of the control picture
+    in_channels=lambda latents: 2 * latents.packed,  # its own, and those of the control picture
     needs=frozenset({"control"}),
     arguments=_arguments,
 )

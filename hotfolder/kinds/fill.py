@@ -25,7 +25,8 @@ def _finish(request: Request, picture: Image.Image) -> Image.Image:
 
 KIND: Final = Kind(
     pipeline="FluxFillPipeline",
-    in_channels=384,  # 64 latents, 64 of the masked picture, 256 of the mask
+    # Latents, those of the masked picture, and all pixels of the mask below them.
+    in_channels=lambda latents: 2 * latents.packed + 4 * latents.down**2,
     needs=frozenset({"image", "mask"}),
     arguments=_arguments,
     finish=_finish,

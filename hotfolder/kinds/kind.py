@@ -7,6 +7,7 @@ from typing import Any, Final
 from PIL import Image, ImageOps
 
 from hotfolder.engine import Request
+from hotfolder.models import InChannels
 
 #: A source that is larger by less than this is cropped, not scaled: sides are rounded to multiples of 16.
 _ROUNDING: Final = 16
@@ -27,10 +28,10 @@ class Kind:
     #: The diffusers class that the model_index.json of a checkpoint names.
     pipeline: str
     #: `in_channels` in its transformer/config.json; None where it has no transformer.
-    in_channels: int | None
+    in_channels: InChannels | None
     #: The same two of the model that paints, where the checkpoint only conditions it (redux).
     base: str | None = None
-    base_in_channels: int | None = None
+    base_in_channels: InChannels | None = None
     #: Roles of the pictures without which it cannot run, and of those that it may be given.
     needs: frozenset[str] = frozenset()
     takes: frozenset[str] = frozenset()

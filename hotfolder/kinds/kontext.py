@@ -17,16 +17,19 @@ def _arguments(request: Request) -> dict[str, Any]:
         "_auto_resize": False,
     }
     if "image" in request.pictures:
-        arguments["image"] = _reference(request.pictures["image"], request.width * request.height)
+        arguments["image"] = _reference(request.pictures["image"], request)
     return arguments
 
 
-def _reference(picture: Image.Image, area: int) -> Image.Image:
+def _reference(picture: Image.Image, request: Request) -> Image.Image:
     """Return the reference in its own shape, with about as many pixels as the result.
 
     The model was trained on references of about the result's size, and each 16 x 16 pixels are a token: a photo from a
-    camera would not fit in any memory.
+    camera would not fit in any memory. One that knows few sizes was trained on no other shape either.
     """
+    if request.few_sizes:
+        return fit(picture, (request.width, request.height))
+    area = request.width * request.height
     scale = math.sqrt(area / (picture.width * picture.height))
     return fit(picture, (_side(picture.width * scale), _side(picture.height * scale)))
 
@@ -37,7 +40,7 @@ def _side(length: float) -> int:
 
 KIND: Final = Kind(
     pipeline="FluxKontextPipeline",
-    in_channels=64,
+    in_channels=lambda latents: latents.packed,
     takes=frozenset({"image"}),
     fits=False,
     arguments=_arguments,

@@ -33,7 +33,7 @@ def steps_left(steps: int, strength: float) -> int:
 
 KIND: Final = Kind(
     pipeline="FluxPipeline",
-    in_channels=64,
+    in_channels=lambda latents: latents.packed,
     takes=frozenset({"image"}),
     runs=_runs,
     arguments=_arguments,

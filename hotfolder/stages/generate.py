@@ -31,6 +31,7 @@ def request_of(call: Call, work: Work, picture: Image.Image | None, **changes: A
         "seed": call.seed,
         "width": width,
         "height": height,
+        "few_sizes": use.few_sizes,
         "pictures": {role: given[role] for role in told.takes if given[role] is not None},
     }
     asked |= told.model_dump(exclude={"width", "height", "takes"})

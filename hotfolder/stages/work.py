@@ -43,6 +43,8 @@ class UsedModel:
     preset: str
     kind: str
     model: Model
+    #: Whether it makes some sizes only.
+    few_sizes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

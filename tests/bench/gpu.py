@@ -73,7 +73,7 @@ def _save_random_flux(folder: Path) -> None:
 
     from hotfolder import tiny
 
-    tiny.build("tiny", folder.parent / "tokenizers")
+    tiny.build("noise", folder.parent / "tokenizers")
     small = FluxPipeline.from_pretrained(folder.parent / "tokenizers")
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):

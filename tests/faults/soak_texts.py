@@ -69,7 +69,7 @@ def bare(token: str) -> Drop:
 
 
 #: What a lane for pictures says.
-PICTURE_LANE: Final = 'picture_jobs = true\npreset = "tiny-kontext"\nprompt = "make it blue"\nsteps = 1\n'
+PICTURE_LANE: Final = 'picture_jobs = true\npreset = "noise-kontext"\nprompt = "make it blue"\nsteps = 1\n'
 
 Maker = Callable[[str, random.Random], Drop]
 #: How often each is dropped.

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -49,7 +50,7 @@ class Course:
         """Take up a course, or begin one.
 
         Args:
-            folder: for `checkpoint.pt` and `curve.jsonl`.
+            folder: for `checkpoint.pt`, `curve.jsonl`, and `course.json`, which tells how it went.
             rate: the highest, reached after a warm-up; in the last part of the steps it falls.
             ema: how much of the average of the weights is kept at a step; what is used in the end is the average.
         """
@@ -59,10 +60,13 @@ class Course:
         self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.averaged = deepcopy(modules)
         self._losses: list[float] = []
+        self._commits: list[str] = []
         self.step, self.seconds, self.seed = 0, 0.0, seed
         folder.mkdir(parents=True, exist_ok=True)
         if self._file.exists():
             self._take_up()
+        if (commit := _commit()) not in self._commits:
+            self._commits.append(commit)
 
     def run(self, loss_of: Callable[[int], torch.Tensor]) -> None:
         """Train to the end.
@@ -133,16 +137,20 @@ class Course:
             "step": self.step,
             "seconds": self.seconds,
             "seed": self.seed,
+            "commits": self._commits,
             "optimizer": self._optimizer.state_dict(),
             "modules": {name: module.state_dict() for name, module in self._modules.items()},
             "averaged": {name: module.state_dict() for name, module in self.averaged.items()},
         }
         torch.save(state, beside)
         beside.replace(self._file)
+        told = {name: state[name] for name in ("step", "seconds", "seed", "commits")}
+        (self._folder / "course.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 
     def _take_up(self) -> None:
         state = torch.load(self._file, weights_only=True)
         self.step, self.seconds, self.seed = state["step"], state["seconds"], state["seed"]
+        self._commits = state["commits"]
         self._optimizer.load_state_dict(state["optimizer"])
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
@@ -154,6 +162,12 @@ def half_where_quick() -> torch.autocast:
     """Return how a loss is computed: in bfloat16 where the CPU has it; where not, that takes 7 times as long."""
     abilities = torch.cpu.get_capabilities()
     return torch.autocast("cpu", torch.bfloat16, enabled=bool(abilities["avx512_bf16"] or abilities["amx_bf16"]))
+
+
+def _commit() -> str:
+    """Return the commit that this is, "" outside of a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
 
 
 def _tensors(module: torch.nn.Module) -> Iterable[torch.Tensor]:

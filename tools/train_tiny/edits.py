@@ -14,6 +14,7 @@ Change = Literal["recolour", "remove", "add", "replace", "ground"]
 #: {it} is "circle" or "red circle", {a} its article, {new} what it becomes.
 _TOLD: Final[dict[str, tuple[str, ...]]] = {
     "recolour": ("make the {it} {new}", "paint the {it} {new}", "turn the {it} {new}", "change the {it} to {new}"),
+    "recolour it": ("make it {new}", "paint it {new}", "turn it {new}"),
     "remove": ("remove the {it}", "take the {it} away", "delete the {it}"),
     "add": ("add {a} {it}", "add {a} {it} {where}", "put {a} {it} {where}"),
     "replace": ("replace the {it} with {a} {new}", "turn the {it} into {a} {new}"),
@@ -21,6 +22,8 @@ _TOLD: Final[dict[str, tuple[str, ...]]] = {
     "day": ("day", "make it day", "by day"),
     "night": ("night", "make it night", "at night"),
 }
+#: Of the changes of a thing that is alone.
+_UNNAMED: Final = 0.3
 #: Where the first and the second of two things stand.
 _WHERE: Final = {
     "row": (("on the left", "to the left"), ("on the right", "to the right")),
@@ -58,7 +61,9 @@ def _recolour(scene: Scene, chance: random.Random) -> Edit:
     thing = chance.choice(scene.things)
     taken = {other.colour for other in scene.things}
     new = chance.choice([name for name in COLOURS if name not in taken and stands_out(name, scene.ground)])
-    told = _told("recolour", chance, it=_named(thing, chance), new=new)
+    # Of a thing that is alone nobody needs to say which.
+    said = "recolour it" if len(scene.things) == 1 and chance.random() < _UNNAMED else "recolour"
+    told = _told(said, chance, it=_named(thing, chance), new=new)
     return _with("recolour", scene, told, {thing: replace(thing, colour=new)})
 
 

@@ -1,5 +1,7 @@
 """The parts of the tiny FLUX: its architecture, and its words; loaded and run by the pipelines of the large one."""
 
+import json
+from collections.abc import Iterable
 from typing import Any, Final
 
 import captions
@@ -7,14 +9,22 @@ import edits
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
     SiglipImageProcessorPil,
     SiglipVisionConfig,
     SiglipVisionModel,
     T5Tokenizer,
 )
 
-from hotfolder.tiny import clip_text, clip_tokenizer, t5
+from hotfolder.noise import clip_text, clip_tokenizer, t5
 
 #: Pixels a side of a latent: five levels of the VAE halve four times.
 DOWN: Final = 16
@@ -27,6 +37,8 @@ MAX_TOKENS: Final = 36
 MARKS: Final = (",", ".")
 _TEXT_DIM: Final = 96
 _CLIP_DIM: Final = 32
+#: Pieces of words, at most, of the CLIP that compares.
+_CLIP_PIECES: Final = 900
 #: Channels of the transformer's input: latents; for an edit the reference is more tokens, not more channels.
 IN_CHANNELS: Final = {
     "text2img": PACKED,
@@ -117,6 +129,45 @@ def make_prior() -> dict[str, Any]:
         "feature_extractor": SiglipImageProcessorPil(size={"height": 64, "width": 64}),
         "image_embedder": ReduxImageEncoder(redux_dim=_TEXT_DIM, txt_in_features=_TEXT_DIM),
     }
+
+
+def make_clip(captions: Iterable[str]) -> dict[str, Any]:
+    """Return the untrained CLIP that tells how well a picture fits a prompt, with its tokenizer and its processor.
+
+    Args:
+        captions: what its tokens are made from: words that are said often become one each.
+    """
+    tokenizer = _clip_tokenizer_of(captions)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    sizes = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
+    config = CLIPConfig(
+        text_config={
+            **sizes,
+            **ends,
+            "num_hidden_layers": 2,
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={**sizes, "num_hidden_layers": 3, "image_size": 64, "patch_size": 8},
+        projection_dim=64,
+    )
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    return {"model": CLIPModel(config), "tokenizer": tokenizer, "processor": processor}
+
+
+def _clip_tokenizer_of(captions: Iterable[str]) -> Any:
+    """Return CLIP's byte-level BPE, with the merges that are made from captions."""
+    plain = clip_tokenizer()
+    learnt = Tokenizer(BPE(end_of_word_suffix="</w>"))
+    learnt.normalizer, learnt.pre_tokenizer = plain.backend_tokenizer.normalizer, plain.backend_tokenizer.pre_tokenizer
+    trainer = BpeTrainer(
+        vocab_size=_CLIP_PIECES, end_of_word_suffix="</w>", initial_alphabet=ByteLevel.alphabet(), show_progress=False
+    )
+    learnt.train_from_iterator(captions, trainer)
+    merges = [tuple(pair) for pair in json.loads(learnt.to_str())["model"]["merges"]]
+    pieces = [*plain.get_vocab(), *(f"{one}{other}" for one, other in merges)]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
 def make_scheduler() -> Any:

@@ -1,14 +1,16 @@
 """Scores a trained model: how often its pictures show what held out prompts, edits, holes, edges or pictures ask for.
 
-    python tools/train_tiny/score.py text2img|kontext|fill|control|redux --out build/tiny [--prompts N] [--sheet FILE]
+    python tools/train_tiny/score.py text2img|kontext|fill|control|redux|clip [--out build/tiny] [--prompts N] [--sheet FILE]
 
-One JSON line for all, and one for each sort: how many things there are, or what is changed. Shares, 0 to 1.
+By default the weights in the package; with --out those that were trained last. One JSON line for all, and one for each
+sort: how many things there are, or what is changed. Shares, 0 to 1.
 """
 
 import argparse
 import json
 import math
 import random
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,11 +33,16 @@ from models import MAX_TOKENS
 from pictures import caption, edges_of, held_out
 from PIL import Image, ImageChops, ImageFilter
 from scenes import SIDE, paint
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from hotfolder import tiny
 
 _AT_ONCE: Final = 25
 _STEPS: Final = 20
 #: Pictures in a row of the sheet, and how many rows.
 _SHEET: Final = (10, 6)
+#: Pictures of a choice that differ from the right one in a thing, and so many that differ in all.
+_RIVALS: Final = 4
 #: Pixels by which an edge may lie beside the one that it follows.
 _BESIDE: Final = 2
 #: Mean difference of two pictures, of 255, from which they are two.
@@ -57,18 +64,35 @@ def main() -> None:
     """Print the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=list(_KINDS))
-    parser.add_argument("--out", type=Path, default=Path("build/tiny"))
+    parser.add_argument("--out", type=Path, help="where they were trained")
     parser.add_argument("--prompts", type=int, default=500)
     parser.add_argument("--sheet", type=Path, help="a picture of the first ones")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    found = list(_KINDS[options.kind](options.out, options.seed, options.prompts))
-    print(json.dumps({"kind": options.kind, "prompts": len(found), **_shares(found)}))
+    found = scored(options.kind, options.prompts, seed=options.seed, out=options.out)
+    print(json.dumps({"kind": options.kind, **summed(found)}))
     for sort in sorted({one.sort for one in found}):
-        some = [one for one in found if one.sort == sort]
-        print(json.dumps({"sort": sort, "prompts": len(some), **_shares(some)}))
+        print(json.dumps({"sort": sort, **summed([one for one in found if one.sort == sort])}))
     if options.sheet is not None:
         _sheet([one.picture for one in found]).save(options.sheet)
+
+
+def scored(kind: str, count: int, *, seed: int = 1, out: Path | None = None) -> list[Scored]:
+    """Make so many pictures and look at them. Args: out: where the models were trained; by default the shipped ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        return list(_KINDS[kind](out or shipped(kind, Path(folder)), seed, count))
+
+
+def shipped(kind: str, folder: Path) -> Path:
+    """Lay out the shipped models that a kind needs as a training does, in a folder, and return that."""
+    for each in {"text2img", kind} if kind == "redux" else {kind}:
+        tiny.build("tiny" if each == "text2img" else f"tiny-{each}", folder / each)
+    return folder
+
+
+def summed(found: Sequence[Scored]) -> dict[str, float]:
+    """Return how many there are, and the mean of each share."""
+    return {"prompts": len(found), **_shares(found)}
 
 
 # --- the kinds ---
@@ -160,12 +184,36 @@ def _redux(out: Path, seed: int, count: int) -> Iterator[Scored]:
         )
 
 
+def _clip(out: Path, seed: int, count: int) -> Iterator[Scored]:
+    """Which of several pictures fits a caption: the right one, one with another thing changed, and others."""
+    model = CLIPModel.from_pretrained(out / "clip", local_files_only=True).eval()
+    processor = CLIPImageProcessorPil.from_pretrained(out / "clip", local_files_only=True)
+    tokenizer = CLIPTokenizer.from_pretrained(out / "clip", local_files_only=True)
+    for number in range(count):
+        chance = random.Random(f"held out choice {seed} {number}")
+        right = held_out(seed, number)
+        near = [edit.after for edit in (draw_edit(chance, right) for _ in range(_RIVALS)) if edit.after != right]
+        pictures = [paint(one) for one in (right, *near, *(held_out(seed, number + n) for n in range(1, _RIVALS)))]
+        words = tokenizer(caption(right, seed, number), return_tensors="pt")
+        with torch.no_grad():
+            found = model(**words, **processor(pictures, return_tensors="pt")).logits_per_text[0].tolist()
+        yield Scored(
+            picture=pictures[0],
+            sort=f"{len(right.things)} things",
+            shares={
+                "first": float(found[0] >= max(found)),
+                "before_others": float(found[0] >= max(found[1 + len(near) :])),
+            },
+        )
+
+
 _KINDS: Final[dict[str, Callable[[Path, int, int], Iterator[Scored]]]] = {
     "text2img": _text2img,
     "kontext": _kontext,
     "fill": _fill,
     "control": _control,
     "redux": _redux,
+    "clip": _clip,
 }
 
 
@@ -208,9 +256,9 @@ def _plain(verdict: dict[str, bool]) -> Shares:
     return {name: float(value) for name, value in verdict.items()}
 
 
-def _shares(scored: Sequence[Scored]) -> Shares:
+def _shares(found: Sequence[Scored]) -> Shares:
     """Return the mean of each."""
-    return {name: round(mean(one.shares[name] for one in scored), 4) for name in scored[0].shares}
+    return {name: round(mean(one.shares[name] for one in found), 4) for name in found[0].shares}
 
 
 def _differs(one: Image.Image, other: Image.Image) -> Image.Image:

@@ -1,0 +1,138 @@
+"""Packs what was trained into the package, scores what was packed, and writes the card that tells of it.
+
+    python tools/train_tiny/pack.py --out build/tiny [--into hotfolder/tiny_weights] [--prompts 500]
+
+Weights become float16. Parts that all models have in common (VAE, texts, scheduler) are there once. Models whose
+training has not come to its end are left out.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from score import scored, summed
+
+from hotfolder import tiny
+
+#: Model -> its folder below OUT, its training, and the courses of which its weights came.
+_MODELS: Final = {
+    "tiny": ("text2img", "train_text2img.py", ("vae", "text2img")),
+    "tiny-kontext": ("kontext", "train_shown.py kontext", ("kontext",)),
+    "tiny-fill": ("fill", "train_shown.py fill", ("fill",)),
+    "tiny-control": ("control", "train_shown.py control", ("control",)),
+    "tiny-redux": ("redux", "train_redux.py", ("redux",)),
+    "tiny-clip": ("clip", "train_clip.py", ("clip",)),
+}
+_HOUR_S: Final = 3600
+_CARD: Final = """# The tiny models
+
+Small FLUX models that draw simple things on plain grounds, at 128 x 128 pixels: their architecture is that of FLUX.1,
+and the unchanged pipelines of diffusers load and run them. They were trained by this project, from nothing, with
+pictures that it draws itself (`tools/train_tiny/`). Licence: Apache-2.0, as the project. Weights are float16.
+
+{models}
+Shares are 0 to 1, of prompts, edits, holes, edges and pictures that none of the models was trained with; `rest_db` is
+the PSNR, in dB, of what an edit was not to change. `python tools/train_tiny/score.py KIND` measures them again.
+
+## Files
+
+| file | sha256 |
+|---|---|
+{files}
+"""
+_MODEL: Final = """## {name}
+
+- Training: `python tools/train_tiny/{command} --steps {steps}`, seed {seed}, {hours:.1f} hours on {machine}; code of
+  {commits}
+- Scores of {prompts} pictures that it was never trained with: {scores}
+"""
+
+
+def main() -> None:
+    """Pack, score, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/tiny"))
+    parser.add_argument("--into", type=Path, default=tiny.WEIGHTS)
+    parser.add_argument("--prompts", type=int, default=500)
+    options = parser.parse_args()
+    trained = {name: told for name, told in _MODELS.items() if _is_trained(options.out / told[0])}
+    with tempfile.TemporaryDirectory(prefix=".packed.", dir=options.into.parent) as folder:
+        beside = Path(folder) / "weights"
+        for name, (kind, _, _) in trained.items():
+            pack(options.out / kind, beside / name)
+        share(beside)
+        shutil.rmtree(options.into, ignore_errors=True)
+        beside.rename(options.into)
+    told = []
+    for name, (kind, command, courses) in trained.items():
+        scores = summed(scored(kind, options.prompts))
+        print(json.dumps({"model": name, **scores}), flush=True)
+        told.append(_told(name, command, [options.out / "courses" / course for course in courses], scores))
+    card = _CARD.format(models="\n".join(told), files="\n".join(_files(options.into)))
+    (options.into / "README.md").write_text(card, encoding="utf-8")
+
+
+def _is_trained(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("model_index.json", "config.json"))
+
+
+def pack(trained: Path, folder: Path) -> None:
+    """Copy a model as diffusers saves one, with its weights in half the bytes."""
+    for file in sorted(path for path in trained.rglob("*") if path.is_file()):
+        to = folder / file.relative_to(trained)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".safetensors":
+            weights = {name: weight.to(torch.float16) for name, weight in load_file(file).items()}
+            save_file(weights, to, metadata={"format": "pt"})
+        else:
+            shutil.copyfile(file, to)
+
+
+def share(folder: Path) -> None:
+    """Move the parts of the first model that others have too to `shared`, and remove them from the others."""
+    models = sorted(path for path in folder.iterdir() if (path / "transformer").is_dir())
+    first = folder / "tiny"
+    for part in sorted(path for path in first.iterdir() if path.is_dir() and path.name != "transformer"):
+        here = _contents(part)
+        for model in models:
+            if model != first and _contents(model / part.name) == here:
+                shutil.rmtree(model / part.name)
+        (folder / tiny.SHARED).mkdir(exist_ok=True)
+        part.rename(folder / tiny.SHARED / part.name)
+
+
+def _contents(folder: Path) -> Mapping[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def _told(name: str, command: str, courses: list[Path], scores: Mapping[str, float]) -> str:
+    runs = [json.loads((course / "course.json").read_text()) for course in courses]
+    return _MODEL.format(
+        name=name,
+        command=command,
+        steps=runs[-1]["step"],
+        seed=runs[-1]["seed"],
+        hours=sum(run["seconds"] for run in runs) / _HOUR_S,
+        machine=f"{torch.get_num_threads()} cores ({platform.machine()})",
+        commits=", ".join(dict.fromkeys(commit for run in runs for commit in run["commits"])),
+        prompts=scores["prompts"],
+        scores=", ".join(f"{key} {value:g}" for key, value in scores.items() if key != "prompts"),
+    )
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*.safetensors")):
+        yield f"| `{path.relative_to(folder)}` | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
+
+
+if __name__ == "__main__":
+    main()
