@@ -523,6 +523,9 @@ class Item:
             {} if works_over else {key: said[key] for key in _SIZE_KEYS if said.get(key)}
         )
         if works_over:
+            if used.sizes:
+                told = f"{self.plan.stages[stage - 1].id} works at the size of its picture"
+                sizes.note(f"{told}, and its preset was taught {' and '.join(used.sizes)} only", notices)
             return None, None
         if "aspect" in asked:
             size = sizes.of_aspect(asked["aspect"], default)

@@ -16,7 +16,7 @@ def test_the_demo_makes_a_picture_of_each_kind_and_names_them(tmp_path: Path) ->
     assert ran.returncode == 0, ran.stderr
     named = [Path(line.strip()) for line in ran.stdout.splitlines() if line.strip().endswith(".png")]
     assert {path.parent.name for path in named} == {
-        f"demo-{kind}_take01" for kind in ("text2img", "kontext", "fill", "control", "redux")
+        f"demo-{kind}_take01" for kind in ("prompts", "edit", "fill", "control", "variations")
     }
     assert all(path.is_file() for path in named)
     assert (tmp_path / "outputs/index.html").is_file()

@@ -175,7 +175,9 @@ def test_a_plan_carries_what_is_the_callers_own() -> None:
 
 
 def test_pictures_are_wished_for_as_the_job_names_them() -> None:
-    job = jobfile.read(tomltext.parse(b'preset = "noise-fill"\nimage = "a.png"\nmask = "sub/b.png"\n'), SHIPPED, "noise")
+    job = jobfile.read(
+        tomltext.parse(b'preset = "noise-fill"\nimage = "a.png"\nmask = "sub/b.png"\n'), SHIPPED, "noise"
+    )
     assert [(wish.role, wish.name, wish.sha256) for wish in wishes_of(job)] == [
         ("image", "a.png", None),
         ("mask", "sub/b.png", None),

@@ -41,7 +41,8 @@ JOBS: Final = {
     ),
     "demo-control": (
         'preset = "tiny-control"\nprompt = "an orange house on a blue background"\nimage = "demo-house.png"\nseed = 7\n'
-        '[[stages]]\nstage = "prepare"\ncontrol = "canny"\n[[stages]]\nstage = "generate"\n[[stages]]\nstage = "export"\n'
+        '[[stages]]\nstage = "prepare"\ncontrol = "canny"\n'
+        '[[stages]]\nstage = "generate"\n[[stages]]\nstage = "export"\n'
     ),
     "demo-variations": 'preset = "tiny-redux"\nimage = "demo-circle.png"\nseed = 7\ncount = 4\n',
 }

@@ -1,6 +1,8 @@
 """Scores a trained model: how often its pictures show what held out prompts, edits, holes, edges or pictures ask for.
 
-    python tools/train_tiny/score.py text2img|kontext|fill|control|redux|clip [--out build/tiny] [--prompts N] [--sheet FILE]
+    python tools/train_tiny/score.py KIND [--out build/tiny] [--prompts N] [--sheet FILE]
+
+KIND is text2img, kontext, fill, control, redux or clip.
 
 By default the weights in the package; with --out those that were trained last. One JSON line for all, and one for each
 sort: how many things there are, or what is changed. Shares, 0 to 1.

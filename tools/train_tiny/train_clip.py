@@ -29,7 +29,9 @@ def main() -> None:
     scenes = [scene(told.seed, number) for number in range(told.pool)]
     parts = make_clip(caption(one, told.seed, number) for number, one in enumerate(scenes[:_READ]))
     model, tokenizer, processor = parts["model"], parts["tokenizer"], parts["processor"]
-    course = Course(told.out / "courses" / "clip", {"clip": model}, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed)
+    course = Course(
+        told.out / "courses" / "clip", {"clip": model}, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed
+    )
 
     def drawn() -> torch.Tensor:
         groups = (scenes[first : first + _AT_ONCE] for first in range(0, len(scenes), _AT_ONCE))
@@ -48,7 +50,8 @@ def main() -> None:
         return loss
 
     course.run(loss_of)
-    for part in (course.averaged["clip"].eval(), tokenizer, processor):
+    course.averaged["clip"].eval().save_pretrained(told.out / "clip")  # type: ignore[operator]
+    for part in (tokenizer, processor):
         part.save_pretrained(told.out / "clip")
 
 
