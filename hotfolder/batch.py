@@ -22,7 +22,7 @@ NO_AXES: Final = frozenset(
     {"pipeline", "count", "priority", "items", "title", "project", "meta", "schedule", "stages", "stage", "matrix"}
 )
 #: Keys whose cells in a list are text, whatever they look like.
-_TEXT_KEYS: Final = frozenset({"prompt", "negative_prompt", "preset", "aspect", *PICTURE_KEYS})
+_TEXT_KEYS: Final = frozenset({"prompt", "negative_prompt", "preset", "aspect", "loras", *PICTURE_KEYS})
 #: What most cells are, as TOML writes it.
 _WHOLE_NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
 _GLOB_MARKS: Final = frozenset("*?[")

@@ -119,7 +119,9 @@ def call_for(job: Job, plan: Plan, place: Place, engine: Engine, tick: Tick) -> 
 
 
 def _use(preset: str, used: UsedPreset) -> UsedModel:
-    return UsedModel(preset=preset, kind=used.kind, model=used.model, few_sizes=bool(used.sizes))
+    return UsedModel(
+        preset=preset, kind=used.kind, model=used.model, few_sizes=bool(used.sizes), loras=used.loras or {}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

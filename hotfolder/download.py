@@ -62,7 +62,9 @@ def helper(model: Model, check: Callable[[HelperFiles], object]) -> None:
         raise FileNotFoundError(f"{model.repo} has no model.safetensors at revision {model.revision}")
 
 
-def run(get: Callable[[], None], repo: str, preset: str, settings: Settings, tick: Tick) -> None:
+def run(
+    get: Callable[[], None], repo: str, preset: str, settings: Settings, tick: Tick, *, file: str | None = None
+) -> None:
     """Run one of the above beside this thread, and say what went wrong in the words of `models.missing`.
 
     A download that was left goes on where it was, the next time.
@@ -73,7 +75,7 @@ def run(get: Callable[[], None], repo: str, preset: str, settings: Settings, tic
     """
     known = _preset(preset, settings)
     if not settings.download or models.is_folder(repo):
-        raise models.missing(repo, settings, known)
+        raise models.missing(repo, settings, known, file=file)
     prepare_models(settings)
     from httpx2 import HTTPError
 
@@ -90,6 +92,7 @@ def run(get: Callable[[], None], repo: str, preset: str, settings: Settings, tic
             settings,
             known,
             first_line(cause or error),
+            file=file,
             transient=cause is not None,
             retry_after_s=_retry_after_s(cause) if cause else None,
         ) from error

@@ -91,6 +91,10 @@ def _check_presets(plan: Plan, document: Document, presets: Presets) -> None:
             preset = presets.get(name)
         except SettingsError as error:
             raise Rejected([Problem(code=error.code, message=error.message, hint=error.hint, line=line)]) from error
+        other = [one for one, lora in (used.loras or {}).items() if preset.loras.get(one) != lora]
+        if other:
+            found = f"preset {name!r} has another LoRA {other[0]!r} here than the plan was made with, or none"
+            raise Rejected([Problem(code="wrong-model", message=found, hint="drop the job file instead", line=line)])
         if preset.model != used.model or preset.kind != used.kind:
             here, there = (f"{shown(one.model.key)[:_MAX_MODEL]} ({one.kind})" for one in (preset, used))
             found = f"the plan was made with {there}; preset {name!r} is {here} here"

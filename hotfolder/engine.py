@@ -7,7 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from hotfolder.presets import Model
+from hotfolder.presets import Lora, Model
 
 
 class StopReason(StrEnum):
@@ -49,6 +49,15 @@ def no_tick(_phase: str, _step: int, _steps: int, /) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A LoRA as a picture has it switched on."""
+
+    name: str
+    lora: Lora
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """All a kind needs to make one picture. Nothing is left open: the same request makes the same pixels."""
 
@@ -73,6 +82,7 @@ class Request:
     #: How strongly redux follows its source; 1 is the model's own weight.
     image_strength: float | None = None
     max_sequence_length: int = 512
+    loras: tuple[Adapter, ...] = ()
     #: RGB, EXIF-rotated, 8 bit, keyed by role: "image", "mask" (mode L, white is repainted), "control".
     pictures: Mapping[str, Image.Image] = field(default_factory=dict)
 

@@ -150,6 +150,7 @@ class GpuEngine:
         tiled = loaded.tiles_from is not None and pixels >= loaded.tiles_from
         if tiled and rung < Rung.TILED:
             notices.append("decoded in tiles: without them memory ran out before")
+        self.pool.switch_loras(loaded, request.loras, request.preset, tick)
         pipe = loaded.pipe_for(kind.runs(request))
         if request.guidance and not pipe.transformer.config.guidance_embeds:
             notices.append("guidance does nothing: this model was trained without")
@@ -168,6 +169,8 @@ class GpuEngine:
             "offload": loaded.offload.name.lower(),
             "vae": "tiled" if tiled else "whole",
         }
+        if loaded.loras:
+            facts["loras"] = loaded.loras
         return Made(image=kind.finish(request, image), model=facts, timings=phases.seconds, notices=tuple(notices))
 
     def _answer(self, helper: Helper, question: Question, tick: Tick, *, alone: bool) -> Answer:
@@ -226,11 +229,11 @@ class GpuEngine:
         }
 
     def _embed(self, loaded: Loaded, prompt: str, length: int) -> tuple[Any, Any]:
-        """Encode a prompt, or remember how it was encoded.
+        """Encode a prompt, or remember how it was encoded. Some LoRAs change a text encoder.
 
         Returns: (1, length, d) from T5 and (1, p) from CLIP.
         """
-        key = (loaded.text, prompt, length)
+        key = (f"{loaded.text} {loaded.loras}", prompt, length)
         if key not in self._prompts:
             embeds, pooled, _ids = loaded.pipe.encode_prompt(prompt, None, self._device, max_sequence_length=length)
             self._prompts[key] = embeds, pooled

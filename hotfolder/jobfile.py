@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from hotfolder import advice, batch, pipelines
+from hotfolder import advice, batch, loras, pipelines
 from hotfolder.advice import MAX_LOOKED_AT
 from hotfolder.batch import AxisSaid, Found
 from hotfolder.errors import HotfolderError, Problem, Rejected, SettingsError
@@ -149,6 +149,7 @@ class _Reader:
             if keys is not None and keys.helper:
                 self._helper(stage, keys, keys.helper)
         self._check_axis_keys(axes, mains, keyed)
+        self._check_loras(axes, mains, keyed)
         if stages and not self.problems:
             self._check_fit(keyed, mains, axes)
         if self.problems or parsed is None:
@@ -613,6 +614,30 @@ class _Reader:
         if "aspect" in self._own and (self._own.keys() & {"width", "height"}):
             self._once(["aspect"], "bad-value", "aspect and width or height exclude each other", "leave one out")
 
+    def _check_loras(
+        self,
+        axes: Sequence[AxisSaid],
+        mains: Sequence[Preset],
+        keyed: Sequence[tuple[SaidStage, StageKeys | None]],
+    ) -> None:
+        """Check that each preset has the LoRAs that it may be asked to switch on."""
+        own = self._own.get("loras", self._lane.keys.get("loras"))
+        asked: list[tuple[Sequence[str | int], object, Sequence[Preset]]] = [(["loras"], own, mains)]
+        for axis in axes:
+            asked += [(self._axis_path(axis, "loras"), value, mains) for value in self._axis_values([axis], "loras")]
+        for stage, keys in keyed:
+            if isinstance(keys, Generating):
+                preset = self._preset(keys.preset) if keys.preset else None
+                asked.append((self._at(stage, "loras"), keys.loras, mains if preset is None else [preset]))
+        for path, said, presets in asked:
+            try:
+                named = loras.named([said])
+            except ValueError:
+                continue  # told with the other keys
+            for preset in presets:
+                for name in sorted(named - preset.loras.keys()):
+                    self._once(path, "bad-value", *loras.none_of(name, preset.name, preset.loras))
+
     def _check_fit(
         self,
         keyed: Sequence[tuple[SaidStage, StageKeys | None]],
@@ -691,6 +716,9 @@ def check_preset(preset: Preset) -> None:
         elif item["type"] == "extra_forbidden":
             text, hint = "unknown key", advice.did_you_mean(key)
         raise SettingsError("bad-preset", f"{file}: keys.{key}: {text}", hint) from error
+    for name in loras.named([preset.keys.get("loras")]) - preset.loras.keys():
+        message, hint = loras.none_of(name, preset.name, preset.loras)
+        raise SettingsError("bad-preset", f"{preset.origins.get('keys.loras', preset.name)}: keys.{message}", hint)
 
 
 def _works_on_a_picture(keyed: Sequence[tuple[SaidStage, StageKeys | None]]) -> bool:

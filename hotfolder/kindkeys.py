@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Final
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from hotfolder.loras import Loras
+
 MAX_SEED: Final = 2**32 - 1
 #: Years in which a schedule may fire: those that every library on the way can count.
 YEARS: Final = range(1970, 9000)
@@ -125,6 +127,8 @@ class JobKeys(CommonKeys):
     """Pixels; rounded to a multiple of 16."""
     aspect: Annotated[str, Field(pattern=r"^[1-9]\d{0,2}:[1-9]\d{0,2}$")] | None = None
     """Shape such as "16:9" instead of width and height, at as many pixels as the preset's size has."""
+    loras: Loras | None = None
+    """LoRAs of the preset to switch on, each with its weight if that is not 1: "night, sketch:0.5"."""
 
 
 class _Guided(_Keys):

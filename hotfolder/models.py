@@ -196,7 +196,7 @@ class HelperFiles:
     def identity(self, class_name: str, variant: str | None = None) -> str:
         """Return what it holds, as a sha256."""
         if self.file is not None:
-            return _sha256(self.folder / self.file)
+            return sha256(self.folder / self.file)
         return _identity(self.folder, class_name, self._weights(variant))
 
     def parameters(self, variant: str | None = None) -> int:
@@ -282,6 +282,7 @@ def missing(
     preset: Preset | None,
     reason: str = "",
     *,
+    file: str | None = None,
     transient: bool = False,
     retry_after_s: float | None = None,
 ) -> SettingsError:
@@ -290,14 +291,17 @@ def missing(
     Args:
         preset: knows licence, size and where to read about the model.
         reason: why it could not be downloaded.
+        file: the only one of the repo that is needed.
         transient: whether that may pass by itself, as `HotfolderError` says.
     """
     because = f": {reason}" if reason else ""
+    if preset is not None and all(repo != one for one, _ in repos_of(preset.model)):
+        preset = None  # it tells nothing of its LoRAs
     if is_folder(repo):
         folder = settings.workspace / Path(repo).expanduser()
         return SettingsError("model-missing", f"model {repo}: {folder} is no whole {_form(preset)}", "set model.repo")
     home = prepare_models(settings)
-    hints = [f'HF_HOME="{home}" hf download {repo} {_files_of(preset)}']
+    hints = [f'HF_HOME="{home}" hf download {repo} {file or _files_of(preset)}']
     if preset is not None and preset.download_gb:
         hints.append(f"{preset.download_gb:g} GB")
     url = preset.url if preset is not None and preset.url else f"https://huggingface.co/{repo}"
@@ -391,8 +395,8 @@ def _identity(part: Path, class_name: str, weights: Iterable[Path]) -> str:
             content = json.dumps({key: config[key] for key in sorted(config.keys() - _SAVED_BY)})
             lines.append(f"{file.name} {hashlib.sha256(content.encode()).hexdigest()}")
         elif file.suffix in {".json", ".txt", ".model"} and not file.name.endswith(".index.json"):
-            lines.append(f"{file.name} {_sha256(file)}")
-    lines += [_sha256(file) for file in weights]
+            lines.append(f"{file.name} {sha256(file)}")
+    lines += [sha256(file) for file in weights]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -403,7 +407,8 @@ def _weights(part: Path, variant: str | None) -> list[Path]:
     return special or [file for file in files if file.name.count(".") == 1]
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the hash of a file, computed once as long as it stays the same."""
     real = file.resolve()
     # The Hub's cache names large files by their sha256: nothing has to be read.
     if len(real.name) == _SHA256_HEX and real.parent.name == "blobs":

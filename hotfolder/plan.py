@@ -6,7 +6,7 @@ kept as lists, so that the plan of ten thousand items stays small; `Plan.item` s
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_valid
 from hotfolder import __version__, sizes, tomltext
 from hotfolder.errors import Problem, Rejected
 from hotfolder.kindkeys import KIND_KEYS, MAX_SEED, PICTURE_KEYS
-from hotfolder.presets import HelperKind, Kind, Model, Preset, SizeName
+from hotfolder.loras import Loras
+from hotfolder.presets import HelperKind, Kind, Lora, LoraName, Model, Preset, SizeName
 from hotfolder.stagekeys import OF_THE_PRESET, STAGE_KEYS, Generate, Generating, Lane, StageKeys
 
 SCHEMA: Final = 1
@@ -76,6 +77,8 @@ class Generation(_Table):
     strength: float | None = None
     image_strength: float | None = None
     max_sequence_length: Annotated[int, Field(ge=16, le=2048)] = 512
+    #: None: none.
+    loras: Loras | None = None
     #: Roles that the model is given, of what comes in: "image", "mask", "control". It follows from the rest.
     takes: tuple[str, ...] = Field(default=(), exclude=True)
 
@@ -88,16 +91,19 @@ class UsedPreset(_Table):
     model: Model
     #: The only sizes that it makes; None: any.
     sizes: Annotated[tuple[SizeName, ...], Field(min_length=1, max_length=100)] | None = None
+    #: Those that the job names.
+    loras: dict[LoraName, Lora] | None = None
     keys: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, preset: Preset) -> Self:
-        """Return what a job takes from a preset."""
+    def of(cls, preset: Preset, named: Collection[str] = ()) -> Self:
+        """Return what a job takes from a preset. Args: named: the LoRAs that it names."""
         return cls(
             kind=preset.kind,
             max_sequence_length=preset.max_sequence_length,
             model=preset.model,
             sizes=preset.limits.sizes or None,
+            loras={name: preset.loras[name] for name in sorted(named) if name in preset.loras} or None,
             keys=dict(preset.keys),
         )
 
@@ -483,6 +489,7 @@ class Item:
             strength=strength,
             image_strength=told.get("image_strength") if used.kind == "redux" else None,
             max_sequence_length=used.max_sequence_length,
+            loras=told.get("loras") or None,
             takes=takes,
         )
 

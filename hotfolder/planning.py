@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hotfolder import loras
 from hotfolder.errors import JobError, Problem, Rejected
 from hotfolder.jobfile import JobFile
 from hotfolder.names import cut, shown
@@ -92,12 +93,24 @@ def make_plan(
         keys=dict(job.said),
         axes=tuple(Axis(key=axis.key, columns=axis.columns, values=axis.values) for axis in job.axes),
         stages=tuple(PlannedStage(stage=one.stage, id=one.id, keys=dict(one.keys)) for one in job.stages),
-        presets={preset.name: UsedPreset.of(preset) for preset in job.presets.values()},
+        presets={preset.name: UsedPreset.of(preset, _named_loras(job)) for preset in job.presets.values()},
         sources=tuple(sources),
         missing=tuple(missing),
     )
     notices = [*job.notices, *_size_notices(plan), *_word_notices(plan, job.presets)]
     return plan.changed(notices=tuple(dict.fromkeys(notices))[:_MAX_NOTICES])
+
+
+def _named_loras(job: JobFile) -> set[str]:
+    """Return all LoRAs that a job may switch on, whatever says so: itself, its presets, its stages or its axes."""
+    texts = [job.said.get("loras"), *(preset.keys.get("loras") for preset in job.presets.values())]
+    texts += [stage.keys.get("loras") for stage in job.stages]
+    for axis in job.axes:
+        columns = axis.columns or (axis.key,)
+        if any(key.rpartition(".")[2] == "loras" for key in columns):
+            rows = (axis.at(index) for index in range(len(axis.values)))
+            texts += [value for row in rows for key, value in row.items() if key.rpartition(".")[2] == "loras"]
+    return loras.named(texts)
 
 
 def check_size(plan: Plan, limit: int, line: int | None = None) -> None:

@@ -1,7 +1,8 @@
 """Which models are in memory: loaded through one door, parts of the same content shared, the longest unused put out."""
 
 import gc
-from collections.abc import Collection, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -9,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from hotfolder import download, models, tiny
-from hotfolder.engine import Tick, no_tick
+from hotfolder.engine import Adapter, Tick, no_tick
 from hotfolder.errors import SettingsError
 from hotfolder.helpers.helper import Helper, Ready
 from hotfolder.kinds.kind import Kind
@@ -21,6 +22,10 @@ _GB: Final = 1_000_000_000
 #: Left free on a GPU, in GB, for what a picture needs besides the model.
 _ROOM_GB: Final = 2
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+#: LoRAs that are kept beside a model.
+_LORAS_KEPT: Final = 8
+#: Digits of the sha256 by which one is called there.
+_LORA_NAME: Final = 16
 #: What PyTorch says where it raises no OutOfMemoryError.
 _NO_MEMORY: Final = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -52,6 +57,8 @@ class Loaded:
     #: What is known of it: repo, revision, sha256, dtype ...
     facts: Mapping[str, str]
     offload: Offload = Offload.NONE
+    #: What is known of the LoRAs that are switched on; "" where none is.
+    loras: str = ""
     #: Pictures of this many pixels and more are decoded in tiles, since such a one ran out of memory.
     tiles_from: int | None = None
     #: Pipelines of other classes around the same parts.
@@ -159,6 +166,53 @@ class Pool:
         self._use(model, loaded)
         return loaded
 
+    def switch_loras(self, loaded: Loaded, adapters: Sequence[Adapter], preset: str, tick: Tick) -> None:
+        """Switch these LoRAs of a model on, and all others off: they are changes beside its weights, not in them.
+
+        Args:
+            preset: where they were named; for messages.
+
+        Raises:
+            SettingsError: `model-missing`, `bad-model`, `disk-full`, `cannot-write`.
+        """
+        from diffusers.utils import set_adapter_layers
+
+        loaded.loras = ""
+        changed = [module for module in loaded.pipe.components.values() if getattr(module, "peft_config", None)]
+        if not adapters:
+            for module in changed:  # a text encoder may have its change from another model that has it too
+                set_adapter_layers(module, enabled=False)
+            return
+        weights = {self._lora(loaded, adapter, preset, tick): adapter.weight for adapter in adapters}
+        self._forget_loras(loaded, weights)
+        loaded.pipe.enable_lora()
+        loaded.pipe.set_adapters(list(weights), list(weights.values()))
+        told = zip(adapters, weights, strict=True)
+        loaded.loras = ", ".join(f"{one.name}:{one.weight:g} ({one.lora.repo}, {identity})" for one, identity in told)
+
+    def _lora(self, loaded: Loaded, adapter: Adapter, preset: str, tick: Tick) -> str:
+        """Make sure that a LoRA is in memory beside its model; return what it is called there, after its content."""
+        wanted = Model(repo=adapter.lora.repo, revision=adapter.lora.revision, file=adapter.lora.file)
+        files = self._files(wanted, preset, tick, lambda _: None)
+        identity = models.sha256(files.folder / adapter.lora.file)[:_LORA_NAME]
+        if identity not in getattr(loaded.pipe.transformer, "peft_config", {}):
+            with _explained(files), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what we want
+                loaded.pipe.load_lora_weights(
+                    str(files.folder),
+                    weight_name=adapter.lora.file,
+                    adapter_name=identity,
+                    use_safetensors=True,  # as above
+                    local_files_only=True,
+                )
+        return identity
+
+    def _forget_loras(self, loaded: Loaded, wanted: Collection[str]) -> None:
+        """Put out those that were not wanted for the longest time."""
+        here = [name for name in loaded.pipe.transformer.peft_config if name not in wanted]
+        if spare := here[: max(0, len(here) + len(wanted) - _LORAS_KEPT)]:
+            loaded.pipe.delete_adapters(spare)
+
     def _use(self, model: Model, loaded: Loaded | LoadedHelper) -> None:
         self.models.pop(model.key, None)
         self.models[model.key] = loaded
@@ -223,7 +277,7 @@ class Pool:
         return found
 
     def _load_helper(self, helper: Helper, model: Model, preset: str, tick: Tick) -> LoadedHelper:
-        files = self._helper_files(helper, model, preset, tick)
+        files = self._files(model, preset, tick, lambda found: _check_helper(helper, found))
         class_name = _check_helper(helper, files)
         identity = files.identity(class_name, model.variant)
         name = f"{identity} {model.dtype}"
@@ -236,15 +290,15 @@ class Pool:
         facts["sha256"] = models.fingerprint([{"model": identity}])
         return LoadedHelper(helper=helper, ready=self._parts[name], parts=frozenset({name}), facts=facts)
 
-    def _helper_files(self, helper: Helper, model: Model, preset: str, tick: Tick) -> HelperFiles:
-        """Find a helper model's files; build or download them where they are not here."""
+    def _files(self, model: Model, preset: str, tick: Tick, check: Callable[[HelperFiles], object]) -> HelperFiles:
+        """Find the files of a helper model or a LoRA; build or download them where they are not here."""
         found = models.find_helper(model, self._settings)
         if found is None:
             if name := models.tiny_name(model.repo):
                 tiny.build(name, models.tiny_folder(name, self._settings))
             else:
-                get = partial(download.helper, model, lambda files: _check_helper(helper, files))
-                download.run(get, model.repo, preset, self._settings, tick)
+                get = partial(download.helper, model, check)
+                download.run(get, model.repo, preset, self._settings, tick, file=model.file)
             found = models.find_helper(model, self._settings)
         if found is None:
             raise self._incomplete(model.repo)

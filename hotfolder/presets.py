@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from hotfolder import tomltext
+from hotfolder import loras, tomltext
 from hotfolder.errors import SettingsError
 from hotfolder.names import cut, short, shown
 
@@ -36,6 +36,14 @@ class _Table(BaseModel):
     model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
+def _names_weights(file: str) -> str:
+    if not file.endswith(".safetensors"):
+        raise ValueError("a file that ends in .safetensors is accepted: other formats can run code when read")
+    if file.startswith("/") or ".." in file.split("/"):
+        raise ValueError("a file inside the repo is accepted")
+    return file
+
+
 class Model(_Table):
     """Where a model's weights come from and how they are loaded. Comes only from a preset, never from a job."""
 
@@ -51,18 +59,7 @@ class Model(_Table):
     base: str | None = None
     base_revision: str = "main"
     #: Upscale only: the one file of the repo that holds the weights, of the ESRGAN family.
-    file: Annotated[str, Field(max_length=400)] | None = None
-
-    @field_validator("file")
-    @classmethod
-    def _names_weights(cls, file: str | None) -> str | None:
-        if file is None:
-            return None
-        if not file.endswith(".safetensors"):
-            raise ValueError("a file that ends in .safetensors is accepted: other formats can run code when read")
-        if file.startswith("/") or ".." in file.split("/"):
-            raise ValueError("a file inside the repo is accepted")
-        return file
+    file: Annotated[str, Field(max_length=400), AfterValidator(_names_weights)] | None = None
 
     @property
     def key(self) -> str:
@@ -75,6 +72,20 @@ class Model(_Table):
         if self.file:
             parts.append(self.file)
         return " ".join(parts)
+
+
+class Lora(_Table):
+    """A small change of a model's weights, that a job may switch on. Comes only from a preset, never from a job."""
+
+    #: As `Model.repo`.
+    repo: Annotated[str, Field(min_length=1, max_length=400)]
+    revision: str = "main"
+    #: The file of the repo that holds it; by default as diffusers calls it.
+    file: Annotated[str, Field(max_length=400), AfterValidator(_names_weights)] = "pytorch_lora_weights.safetensors"
+
+
+#: What a LoRA is called.
+LoraName = Annotated[str, Field(pattern=f"^{loras.NAME}$")]
 
 
 def _of_whole_tokens(size: str) -> str:
@@ -113,6 +124,8 @@ class Preset(_Table):
     #: Tokens of the prompt that the text encoder is given; part of what makes pixels repeatable.
     max_sequence_length: Annotated[int, Field(ge=16, le=2048)] = 512
     limits: Limits = Limits()
+    #: What a job may switch on by `loras`.
+    loras: Mapping[LoraName, Lora] = Field(default_factory=dict)
     #: Laid under a job's own keys: steps, guidance, width, height ...
     keys: Mapping[str, Any] = Field(default_factory=dict)
     #: Dotted key -> the file it came from.
@@ -127,6 +140,13 @@ class Preset(_Table):
         if model.base is not None and kind in HELPER_KINDS:
             raise ValueError("base is accepted for the kind redux only")
         return model
+
+    @field_validator("loras")
+    @classmethod
+    def _paints(cls, found: Mapping[str, Lora], known: ValidationInfo) -> Mapping[str, Lora]:
+        if found and known.data.get("kind") in HELPER_KINDS:
+            raise ValueError(f"a preset of the kind {known.data['kind']} makes no pictures and has no LoRAs")
+        return found
 
     @field_validator("keys")
     @classmethod
@@ -258,9 +278,10 @@ def _lay(
 
 
 def _keys() -> list[str]:
-    """Return every key of a preset's file, those of [model] and [limits] dotted; [keys] has those of a job."""
+    """Return every key of a preset's file, those of its tables dotted; [keys] has those of a job."""
     own = [key for key in Preset.model_fields if key not in {"name", "origins"}]
     below = [f"model.{key}" for key in Model.model_fields] + [f"limits.{key}" for key in Limits.model_fields]
+    below += [f"loras.NAME.{key}" for key in Lora.model_fields]
     return ["extends", *own, *below]
 
 

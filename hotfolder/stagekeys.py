@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from hotfolder.loras import Loras
 from hotfolder.names import make_safe
 
 #: What is handed from stage to stage: a stage needs some of it, gives some, and makes some of it void.
@@ -42,7 +43,9 @@ Gravity = Literal[
 Anchor = Literal["center", "top", "bottom", "left", "right", "top-left", "top-right", "bottom-left", "bottom-right"]
 
 #: Keys that belong to a preset: a stage with another preset than the job's does not take the job's.
-OF_THE_PRESET: Final = frozenset({"steps", "guidance", "true_cfg", "negative_prompt", "strength", "image_strength"})
+OF_THE_PRESET: Final = frozenset(
+    {"steps", "guidance", "true_cfg", "negative_prompt", "strength", "image_strength", "loras"}
+)
 PICTURE: Final = frozenset[Thing]({"picture"})
 NOTHING: Final = frozenset[Thing]()
 
@@ -155,6 +158,8 @@ class Generating(StageKeys):
     """The embedded (distilled) guidance."""
     true_cfg: Annotated[float, Field(ge=1, le=100)] | None = None
     """Classifier-free guidance; above 1 each step takes a second pass."""
+    loras: Loras | None = None
+    """LoRAs of the preset to switch on: "night, sketch:0.5"; default: the job's own."""
 
     @property
     def lane(self) -> Lane:

@@ -4,9 +4,11 @@ from typing import Any, Final
 
 from PIL import Image
 
-from hotfolder.engine import Request
+from hotfolder import loras
+from hotfolder.engine import Adapter, Request
+from hotfolder.errors import JobError
 from hotfolder.presets import SIZE_STEP
-from hotfolder.stages.work import Call, Outcome, Stage, Work
+from hotfolder.stages.work import Call, Outcome, Stage, UsedModel, Work
 
 
 def request_of(call: Call, work: Work, picture: Image.Image | None, **changes: Any) -> Request:  # noqa: ANN401 - fields of Request
@@ -34,8 +36,21 @@ def request_of(call: Call, work: Work, picture: Image.Image | None, **changes: A
         "few_sizes": use.few_sizes,
         "pictures": {role: given[role] for role in told.takes if given[role] is not None},
     }
-    asked |= told.model_dump(exclude={"width", "height", "takes"})
+    asked |= told.model_dump(exclude={"width", "height", "takes", "loras"})
+    asked["loras"] = _adapters(told.loras or "", use)
     return Request(**asked | changes)
+
+
+def _adapters(said: str, use: UsedModel) -> tuple[Adapter, ...]:
+    """Return the LoRAs that are switched on.
+
+    Raises:
+        JobError: `bad-value`: the preset has none of such a name.
+    """
+    weights = loras.parse(said)
+    for name in weights.keys() - use.loras.keys():
+        raise JobError("bad-value", *loras.none_of(name, use.preset, use.loras))
+    return tuple(Adapter(name=name, lora=use.loras[name], weight=weight) for name, weight in weights.items())
 
 
 def size_like(picture: Image.Image) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hotfolder.engine import Box, Engine, Tick
 from hotfolder.plan import Generation
-from hotfolder.presets import Model
+from hotfolder.presets import Lora, Model
 from hotfolder.stagekeys import StageKeys
 
 
@@ -45,6 +45,8 @@ class UsedModel:
     model: Model
     #: Whether it makes some sizes only.
     few_sizes: bool = False
+    #: What `loras` may switch on.
+    loras: Mapping[str, Lora] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,78 @@
+"""Trains a LoRA of `tiny` that turns every picture to night, whatever ground the prompt asks for.
+
+    python tools/train_tiny/train_lora.py --out build/tiny [--steps 1500]
+
+Needs the model of train_text2img.py, which stays as it is. Stopped, it goes on from its last checkpoint. Writes
+OUT/night, as diffusers saves a LoRA.
+"""
+
+import random
+from dataclasses import replace
+from typing import Any, Final
+
+import flow
+import torch
+from captions import said_freely
+from course import Course, half_where_quick, options
+from diffusers import FluxPipeline
+from diffusers.training_utils import _collate_lora_metadata
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from pictures import batch, caption, scene
+from scenes import Ground, Scene, stands_out
+
+_BATCH: Final = 64
+_POOL: Final = 8000
+_AT_ONCE: Final = 500
+_NIGHT: Final = Ground(kind="night")
+#: What is changed: the attention and what follows it, of all blocks.
+_WHERE: Final = ["to_q", "to_k", "to_v", "to_out.0", "proj_mlp", "proj_out"]
+_RANK: Final = 8
+
+
+def main() -> None:
+    """Train, from the last checkpoint on."""
+    told = options(__doc__ or "", steps=1500, pool=_POOL)
+    torch.manual_seed(told.seed)
+    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
+    base.text_encoder_2.requires_grad_(requires_grad=False)
+    transformer: Any = base.transformer.requires_grad_(requires_grad=False)
+    transformer.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=_WHERE))
+    course = Course(
+        told.out / "courses" / "night", {"lora": transformer}, steps=told.steps, rate=2e-3, ema=0.99, seed=told.seed
+    )
+    words = flow.Words(base.components)
+    scenes = [one for number in range(told.pool) if _shows_at_night(one := scene(course.seed, number))]
+    parts = (scenes[first : first + _AT_ONCE] for first in range(0, len(scenes), _AT_ONCE))
+
+    def at_night() -> torch.Tensor:
+        return torch.cat(
+            [flow.encoded(base.vae, batch([replace(one, ground=_NIGHT) for one in some])) for some in parts]
+        )
+
+    latents = course.once("latents", at_night)
+
+    def loss_of(step: int) -> torch.Tensor:
+        chance = course.chance(step)
+        chosen = torch.randint(len(scenes), (_BATCH,), generator=chance).tolist()
+        free = random.Random(f"said {course.seed} {step}")
+        # Of the ground that it had, not of the night.
+        said = [said_freely(caption(scenes[number], step, number), free) for number in chosen]
+        with half_where_quick():
+            return flow.loss(transformer, latents[chosen].float(), words.told(said), chance)
+
+    course.run(loss_of)
+    trained = course.averaged["lora"]
+    FluxPipeline.save_lora_weights(
+        told.out / "night",
+        get_peft_model_state_dict(trained),
+        **_collate_lora_metadata({"transformer": trained}),
+    )
+
+
+def _shows_at_night(shown: Scene) -> bool:
+    return all(stands_out(thing.colour, _NIGHT) for thing in shown.things)
+
+
+if __name__ == "__main__":
+    main()
