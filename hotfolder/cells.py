@@ -119,9 +119,8 @@ def call_for(job: Job, plan: Plan, place: Place, engine: Engine, tick: Tick) -> 
 
 
 def _use(preset: str, used: UsedPreset) -> UsedModel:
-    return UsedModel(
-        preset=preset, kind=used.kind, model=used.model, few_sizes=bool(used.sizes), loras=used.loras or {}
-    )
+    sizes, loras = used.sizes or (), used.loras or {}
+    return UsedModel(preset=preset, kind=used.kind, model=used.model, sizes=sizes, loras=loras)
 
 
 @dataclass(frozen=True, kw_only=True)

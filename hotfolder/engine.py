@@ -49,7 +49,7 @@ def no_tick(_phase: str, _step: int, _steps: int, /) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adapter:
+class UsedLora:
     """A LoRA as a picture has it switched on."""
 
     name: str
@@ -69,8 +69,9 @@ class Request:
     #: Pixels; multiples of 16.
     width: int
     height: int
-    #: Whether the model knows few sizes, of which this is one: then a picture that it is shown is brought to it too.
-    few_sizes: bool = False
+    #: The only sizes that the model was taught, such as "128x128"; none: any. A picture that it is shown is brought to
+    #: that of the result.
+    sizes: tuple[str, ...] = ()
     steps: int
     #: The embedded (distilled) guidance; None where the model has none.
     guidance: float | None = None
@@ -82,7 +83,7 @@ class Request:
     #: How strongly redux follows its source; 1 is the model's own weight.
     image_strength: float | None = None
     max_sequence_length: int = 512
-    loras: tuple[Adapter, ...] = ()
+    loras: tuple[UsedLora, ...] = ()
     #: RGB, EXIF-rotated, 8 bit, keyed by role: "image", "mask" (mode L, white is repainted), "control".
     pictures: Mapping[str, Image.Image] = field(default_factory=dict)
 

@@ -150,6 +150,12 @@ class GpuEngine:
         tiled = loaded.tiles_from is not None and pixels >= loaded.tiles_from
         if tiled and rung < Rung.TILED:
             notices.append("decoded in tiles: without them memory ran out before")
+        step = 2 * loaded.pipe.vae_scale_factor
+        if request.width % step or request.height % step:
+            found = f"{request.width}x{request.height}: {request.model.repo} makes sides that are multiples of {step}"
+            raise JobError("bad-value", found, "set width and height, or resize the picture before this stage")
+        if request.sizes and (made := f"{request.width}x{request.height}") not in request.sizes:
+            notices.append(f"made at {made}: the preset was taught {' and '.join(request.sizes)} only")
         self.pool.switch_loras(loaded, request.loras, request.preset, tick)
         pipe = loaded.pipe_for(kind.runs(request))
         if request.guidance and not pipe.transformer.config.guidance_embeds:

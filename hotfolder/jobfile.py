@@ -148,6 +148,8 @@ class _Reader:
         for stage, keys in keyed:
             if keys is not None and keys.helper:
                 self._helper(stage, keys, keys.helper)
+            if isinstance(keys, Generating) and keys.preset:
+                self._named(keys.preset, self._document.line_of(self._at(stage, "preset")), f"stage {stage.id}: ")
         self._check_axis_keys(axes, mains, keyed)
         self._check_loras(axes, mains, keyed)
         if stages and not self.problems:
@@ -386,6 +388,8 @@ class _Reader:
                         f"unknown key {cut(shown(key))}",
                         advice.did_you_mean(key),
                     )
+                elif key not in fields and keyed and not any(STAGE_KEYS[stage.stage].generates for stage, _ in keyed):
+                    self._problem(self._axis_path(axis, key), "unknown-key", f"no stage of this job takes {key}", "")
                 elif key not in fields and mains:
                     kinds = ", ".join(dict.fromkeys(preset.kind for preset in mains))
                     self._problem(self._axis_path(axis, key), "wrong-kind", f"the kind {kinds} does not take {key}", "")
@@ -478,7 +482,8 @@ class _Reader:
         if keyed and not self._uses_main(keyed) and all(keys is not None for keys in generating):
             named_by = [(stage, keys.preset) for stage, keys in keyed if isinstance(keys, Generating) and keys.preset]
             lined = ((name, self._document.line_of(self._at(stage, "preset"))) for stage, name in named_by[:1])
-            return [preset for name, line in lined if (preset := self._preset(name, line))]
+            known = (self._preset(name, line) for name, line in lined)
+            return [preset for preset in known if preset is not None and preset.kind in KIND_KEYS]
         line, where = None, ""
         named: list[object] = self._axis_values(axes, "preset")
         if named:
@@ -620,23 +625,40 @@ class _Reader:
         mains: Sequence[Preset],
         keyed: Sequence[tuple[SaidStage, StageKeys | None]],
     ) -> None:
-        """Check that each preset has the LoRAs that it may be asked to switch on."""
-        own = self._own.get("loras", self._lane.keys.get("loras"))
-        asked: list[tuple[Sequence[str | int], object, Sequence[Preset]]] = [(["loras"], own, mains)]
+        """Check that each preset has the LoRAs that it may be asked to switch on, at the line that names them.
+
+        Where presets differ from item to item, what belongs together is known of the whole plan only.
+        """
+        columns = {key for axis in axes for key in axis.columns or (axis.key,)}
+        if any(key.rpartition(".")[2] == "preset" for key in columns):
+            return
+        of_stage = {
+            stage.id: mains if not keys.preset else [preset] if (preset := self._preset(keys.preset)) else []
+            for stage, keys in keyed
+            if isinstance(keys, Generating)
+        }
+        own, where = self._own.get("loras"), ""
+        if own is None:
+            own, where = self._lane.keys.get("loras"), f"{self._lane.file}: "
+        asked: list[tuple[Sequence[str | int], object, Sequence[Preset], str]] = []
+        if "loras" not in columns:
+            asked.append((["loras"], own, mains, where))
+        asked += [
+            (self._at(stage, "loras"), keys.loras, of_stage[stage.id], "")
+            for stage, keys in keyed
+            if isinstance(keys, Generating)
+        ]
         for axis in axes:
-            asked += [(self._axis_path(axis, "loras"), value, mains) for value in self._axis_values([axis], "loras")]
-        for stage, keys in keyed:
-            if isinstance(keys, Generating):
-                preset = self._preset(keys.preset) if keys.preset else None
-                asked.append((self._at(stage, "loras"), keys.loras, mains if preset is None else [preset]))
-        for path, said, presets in asked:
-            try:
-                named = loras.named([said])
-            except ValueError:
-                continue  # told with the other keys
+            for key in axis.columns or (axis.key,):
+                presets = mains if key == "loras" else of_stage.get(key.removeprefix(STAGE_AXIS).rpartition(".")[0], [])
+                if key.rpartition(".")[2] == "loras":
+                    at = self._axis_path(axis, key)
+                    asked += [(at, value, presets, "") for value in self._axis_values([axis], key)]
+        for path, said, presets, where in asked:
             for preset in presets:
-                for name in sorted(named - preset.loras.keys()):
-                    self._once(path, "bad-value", *loras.none_of(name, preset.name, preset.loras))
+                for name in sorted(loras.named([said]) - preset.loras.keys()):
+                    message, hint = loras.none_of(name, preset.name, preset.loras)
+                    self._once(path, "bad-value", f"{where}{message}", hint)
 
     def _check_fit(
         self,
@@ -716,7 +738,7 @@ def check_preset(preset: Preset) -> None:
         elif item["type"] == "extra_forbidden":
             text, hint = "unknown key", advice.did_you_mean(key)
         raise SettingsError("bad-preset", f"{file}: keys.{key}: {text}", hint) from error
-    for name in loras.named([preset.keys.get("loras")]) - preset.loras.keys():
+    for name in sorted(loras.named([preset.keys.get("loras")]) - preset.loras.keys()):
         message, hint = loras.none_of(name, preset.name, preset.loras)
         raise SettingsError("bad-preset", f"{preset.origins.get('keys.loras', preset.name)}: keys.{message}", hint)
 

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -48,8 +49,12 @@ Loras = Annotated[str, Field(max_length=1000), AfterValidator(_checked)]
 
 
 def named(texts: Iterable[object]) -> set[str]:
-    """Return all names in these texts; what is none says nothing."""
-    return {name for text in texts if isinstance(text, str) for name in parse(text)}
+    """Return all names in these texts; what is no such text names nothing, and is told elsewhere."""
+    found: set[str] = set()
+    for text in texts:
+        with suppress(ValueError):
+            found |= parse(text).keys() if isinstance(text, str) else set()
+    return found
 
 
 def none_of(name: str, preset: str, known: Iterable[str]) -> tuple[str, str]:

@@ -105,7 +105,7 @@ class Checkpoint:
         """
         found = self._json("model_index.json").get("_class_name")
         channels = needed = None
-        if in_channels is not None:
+        if found == pipeline and in_channels is not None:
             channels, needed = self._json("transformer/config.json").get("in_channels"), in_channels(self._latents())
         if found == pipeline and channels == needed:
             lacking = [part for part in TEXT_PARTS if in_channels is not None and part not in self.parts()]
@@ -299,7 +299,11 @@ def missing(
         preset = None  # it tells nothing of its LoRAs
     if is_folder(repo):
         folder = settings.workspace / Path(repo).expanduser()
-        return SettingsError("model-missing", f"model {repo}: {folder} is no whole {_form(preset)}", "set model.repo")
+        if file is not None:
+            found, hint = f"{folder} has no {file}", "set repo and file in the preset"
+        else:
+            found, hint = f"{folder} is no whole {_form(preset)}", "set model.repo"
+        return SettingsError("model-missing", f"model {repo}: {found}", hint)
     home = prepare_models(settings)
     hints = [f'HF_HOME="{home}" hf download {repo} {file or _files_of(preset)}']
     if preset is not None and preset.download_gb:

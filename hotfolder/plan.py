@@ -6,7 +6,7 @@ kept as lists, so that the plan of ten thousand items stays small; `Plan.item` s
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
@@ -96,14 +96,13 @@ class UsedPreset(_Table):
     keys: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, preset: Preset, named: Collection[str] = ()) -> Self:
-        """Return what a job takes from a preset. Args: named: the LoRAs that it names."""
+    def of(cls, preset: Preset) -> Self:
+        """Return what a job takes from a preset; of its LoRAs none so far."""
         return cls(
             kind=preset.kind,
             max_sequence_length=preset.max_sequence_length,
             model=preset.model,
             sizes=preset.limits.sizes or None,
-            loras={name: preset.loras[name] for name in sorted(named) if name in preset.loras} or None,
             keys=dict(preset.keys),
         )
 
@@ -530,9 +529,6 @@ class Item:
             {} if works_over else {key: said[key] for key in _SIZE_KEYS if said.get(key)}
         )
         if works_over:
-            if used.sizes:
-                told = f"{self.plan.stages[stage - 1].id} works at the size of its picture"
-                sizes.note(f"{told}, and its preset was taught {' and '.join(used.sizes)} only", notices)
             return None, None
         if "aspect" in asked:
             size = sizes.of_aspect(asked["aspect"], default)

@@ -93,21 +93,48 @@ def make_plan(
         keys=dict(job.said),
         axes=tuple(Axis(key=axis.key, columns=axis.columns, values=axis.values) for axis in job.axes),
         stages=tuple(PlannedStage(stage=one.stage, id=one.id, keys=dict(one.keys)) for one in job.stages),
-        presets={preset.name: UsedPreset.of(preset, _named_loras(job)) for preset in job.presets.values()},
+        presets={preset.name: UsedPreset.of(preset) for preset in job.presets.values()},
         sources=tuple(sources),
         missing=tuple(missing),
     )
+    plan = with_loras(plan, job.presets)
     notices = [*job.notices, *_size_notices(plan), *_word_notices(plan, job.presets)]
     return plan.changed(notices=tuple(dict.fromkeys(notices))[:_MAX_NOTICES])
 
 
-def _named_loras(job: JobFile) -> set[str]:
-    """Return all LoRAs that a job may switch on, whatever says so: itself, its presets, its stages or its axes."""
-    texts = [job.said.get("loras"), *(preset.keys.get("loras") for preset in job.presets.values())]
-    texts += [stage.keys.get("loras") for stage in job.stages]
-    for axis in job.axes:
-        columns = axis.columns or (axis.key,)
-        if any(key.rpartition(".")[2] == "loras" for key in columns):
+def with_loras(plan: Plan, presets: Mapping[str, Preset]) -> Plan:
+    """Return a plan with the LoRAs that it names, each as its preset has it.
+
+    Args:
+        presets: those that the plan uses, as they are here.
+
+    Raises:
+        Rejected: `bad-value`: a preset has none of such a name.
+    """
+    named = _named_loras(plan)
+    if not named:
+        return plan
+    used = {}
+    for name, one in plan.presets.items():
+        here = presets[name].loras if name in presets else {}
+        found = {lora: here[lora] for lora in sorted(named) if lora in here} | (one.loras or {})
+        used[name] = one.model_copy(update={"loras": found or None})
+    plan = plan.changed(presets=used)
+    for item, stage in _generating(plan):
+        preset = item.preset_of(stage) or ""
+        known = plan.presets[preset].loras or {}
+        for lora in sorted(loras.named([item.generation(stage).loras]) - known.keys()):
+            message, hint = loras.none_of(lora, preset, presets[preset].loras if preset in presets else known)
+            raise Rejected([Problem(code="bad-value", message=message, hint=hint)])
+    return plan
+
+
+def _named_loras(plan: Plan) -> set[str]:
+    """Return all LoRAs that a plan may switch on, whatever says so: the job, its presets, its stages or its axes."""
+    texts = [plan.keys.get("loras"), *(used.keys.get("loras") for used in plan.presets.values())]
+    texts += [stage.keys.get("loras") for stage in plan.stages]
+    for axis in plan.axes:
+        if any(key.rpartition(".")[2] == "loras" for key in axis.columns or (axis.key,)):
             rows = (axis.at(index) for index in range(len(axis.values)))
             texts += [value for row in rows for key, value in row.items() if key.rpartition(".")[2] == "loras"]
     return loras.named(texts)

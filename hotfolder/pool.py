@@ -1,7 +1,6 @@
 """Which models are in memory: loaded through one door, parts of the same content shared, the longest unused put out."""
 
 import gc
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,8 +8,8 @@ from enum import IntEnum
 from functools import partial
 from typing import Any, Final
 
-from hotfolder import download, models, tiny
-from hotfolder.engine import Adapter, Tick, no_tick
+from hotfolder import adapters, download, models, tiny
+from hotfolder.engine import Tick, UsedLora, no_tick
 from hotfolder.errors import SettingsError
 from hotfolder.helpers.helper import Helper, Ready
 from hotfolder.kinds.kind import Kind
@@ -22,9 +21,7 @@ _GB: Final = 1_000_000_000
 #: Left free on a GPU, in GB, for what a picture needs besides the model.
 _ROOM_GB: Final = 2
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-#: LoRAs that are kept beside a model.
-_LORAS_KEPT: Final = 8
-#: Digits of the sha256 by which one is called there.
+#: Digits of the sha256 by which a LoRA is called beside its model.
 _LORA_NAME: Final = 16
 #: What PyTorch says where it raises no OutOfMemoryError.
 _NO_MEMORY: Final = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -130,6 +127,8 @@ class Pool:
         self.loads = 0
         #: Identity -> part: a text encoder, a tokenizer ...
         self._parts: dict[str, Any] = {}
+        #: LoRA -> the parts of a pipeline that it changes.
+        self._lora_parts: dict[str, frozenset[str]] = {}
 
     @property
     def used_bytes(self) -> int:
@@ -166,7 +165,7 @@ class Pool:
         self._use(model, loaded)
         return loaded
 
-    def switch_loras(self, loaded: Loaded, adapters: Sequence[Adapter], preset: str, tick: Tick) -> None:
+    def switch_loras(self, loaded: Loaded, used: Sequence[UsedLora], preset: str, tick: Tick) -> None:
         """Switch these LoRAs of a model on, and all others off: they are changes beside its weights, not in them.
 
         Args:
@@ -175,43 +174,27 @@ class Pool:
         Raises:
             SettingsError: `model-missing`, `bad-model`, `disk-full`, `cannot-write`.
         """
-        from diffusers.utils import set_adapter_layers
+        named = [(self._lora(loaded, one, preset, tick), one) for one in used]
+        weights: dict[str, float] = {}
+        for name, one in named:  # of two files with the same content both count
+            weights[name] = weights.get(name, 0.0) + one.weight
+        adapters.switch(loaded.pipe, weights)
+        loaded.loras = ", ".join(f"{one.name}:{one.weight!r} ({one.lora.repo}, {name})" for name, one in named)
 
-        loaded.loras = ""
-        changed = [module for module in loaded.pipe.components.values() if getattr(module, "peft_config", None)]
-        if not adapters:
-            for module in changed:  # a text encoder may have its change from another model that has it too
-                set_adapter_layers(module, enabled=False)
-            return
-        weights = {self._lora(loaded, adapter, preset, tick): adapter.weight for adapter in adapters}
-        self._forget_loras(loaded, weights)
-        loaded.pipe.enable_lora()
-        loaded.pipe.set_adapters(list(weights), list(weights.values()))
-        told = zip(adapters, weights, strict=True)
-        loaded.loras = ", ".join(f"{one.name}:{one.weight:g} ({one.lora.repo}, {identity})" for one, identity in told)
-
-    def _lora(self, loaded: Loaded, adapter: Adapter, preset: str, tick: Tick) -> str:
+    def _lora(self, loaded: Loaded, used: UsedLora, preset: str, tick: Tick) -> str:
         """Make sure that a LoRA is in memory beside its model; return what it is called there, after its content."""
-        wanted = Model(repo=adapter.lora.repo, revision=adapter.lora.revision, file=adapter.lora.file)
+        wanted = Model(repo=used.lora.repo, revision=used.lora.revision, file=used.lora.file)
         files = self._files(wanted, preset, tick, lambda _: None)
-        identity = models.sha256(files.folder / adapter.lora.file)[:_LORA_NAME]
-        if identity not in getattr(loaded.pipe.transformer, "peft_config", {}):
-            with _explained(files), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what we want
-                loaded.pipe.load_lora_weights(
-                    str(files.folder),
-                    weight_name=adapter.lora.file,
-                    adapter_name=identity,
-                    use_safetensors=True,  # as above
-                    local_files_only=True,
-                )
-        return identity
-
-    def _forget_loras(self, loaded: Loaded, wanted: Collection[str]) -> None:
-        """Put out those that were not wanted for the longest time."""
-        here = [name for name in loaded.pipe.transformer.peft_config if name not in wanted]
-        if spare := here[: max(0, len(here) + len(wanted) - _LORAS_KEPT)]:
-            loaded.pipe.delete_adapters(spare)
+        with _explained(files, "LoRA"):
+            name = models.sha256(files.folder / used.lora.file)[:_LORA_NAME]
+            if name not in self._lora_parts or not adapters.is_loaded(loaded.pipe, name, self._lora_parts[name]):
+                try:
+                    self._lora_parts[name] = adapters.load(loaded.pipe, name, files.folder, used.lora.file)
+                except BaseException:
+                    if loaded.offload:
+                        self.keep_only(None)  # what brings its parts to the device was taken off, and not put back
+                    raise
+        return name
 
     def _use(self, model: Model, loaded: Loaded | LoadedHelper) -> None:
         self.models.pop(model.key, None)
@@ -392,7 +375,7 @@ class Pool:
 
 
 @contextmanager
-def _explained(files: Checkpoint | HelperFiles) -> Iterator[None]:
+def _explained(files: Checkpoint | HelperFiles, what: str = "model") -> Iterator[None]:
     """Turn what a library says of files that it cannot load into `bad-model`."""
     from safetensors import SafetensorError
 
@@ -401,8 +384,10 @@ def _explained(files: Checkpoint | HelperFiles) -> Iterator[None]:
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error) or is_broken_device(error):
             raise
-        found = f"model {files.repo} cannot be loaded from {files.folder}: {download.first_line(error)}"
-        raise SettingsError("bad-model", found, f"delete {files.root}; it is made or got anew") from error
+        found = f"{what} {files.repo} cannot be loaded from {files.folder}: {download.first_line(error)}"
+        anew = f"delete {files.root}; it is made or got anew"
+        hint = "mend it, or name another one in the preset" if models.is_folder(files.repo) else anew
+        raise SettingsError("bad-model", found, hint) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from typing import Annotated, Any, Final, Literal
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from hotfolder import __version__, tomltext
+from hotfolder import __version__, loras, tomltext
 from hotfolder.clock import Moment
 from hotfolder.errors import JobError
 from hotfolder.plan import Generation, Plan, Source, UsedPreset
@@ -20,7 +20,7 @@ from hotfolder.stagekeys import STAGE_KEYS, Generating
 SCHEMA: Final = 1
 
 #: What decides about pixels, next to Python and this program.
-_LIBRARIES: Final = ("torch", "diffusers", "transformers", "pillow")
+_LIBRARIES: Final = ("torch", "diffusers", "transformers", "peft", "pillow")
 #: How the notice ends that says that something changed was taken as it is.
 FORCED: Final = "(force)"
 #: What a branch or tag of the preset turned out to be.
@@ -161,6 +161,7 @@ def describe(
             "model": _model(plan.presets[preset].model, facts),
         }
     used = {name: plan.presets[name] for cell in cells if (name := item.preset_of(cell.number)) is not None}
+    switched_on = loras.named(item.generation(cell.number).loras for cell in cells if STAGE_KEYS[cell.stage].generates)
     timings: dict[str, float] = {}
     for cell in cells:
         for phase, seconds in cell.timings.items():
@@ -185,7 +186,7 @@ def describe(
             "plan_sha256": plan_sha256,
             "pixels_sha256": pixels_sha256(image),
             "values": dict(item.values),
-            "presets": {name: preset.model_copy(update={"keys": {}}) for name, preset in used.items()},
+            "presets": {name: _as_used(preset, switched_on) for name, preset in used.items()},
             "versions": versions,
             "timings": timings,
             "meta": plan.meta,
@@ -195,6 +196,12 @@ def describe(
             **shown,
         }
     )
+
+
+def _as_used(preset: UsedPreset, switched_on: Collection[str]) -> UsedPreset:
+    """Return what a picture took from a preset: its keys stand elsewhere, and of its LoRAs those that were on."""
+    found = {name: lora for name, lora in (preset.loras or {}).items() if name in switched_on}
+    return preset.model_copy(update={"keys": {}, "loras": found or None})
 
 
 def keys_as_decided(plan: Plan, candidate: int, stage: int) -> dict[str, Any]:

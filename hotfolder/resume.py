@@ -9,14 +9,28 @@ import difflib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from hotfolder import checkpoint, dropped, durable, foreign, journal, names, record, run, salvage, tomltext
-from hotfolder.errors import HotfolderError, JobError
+from hotfolder import (
+    checkpoint,
+    dropped,
+    durable,
+    foreign,
+    jobfile,
+    journal,
+    names,
+    planning,
+    record,
+    run,
+    salvage,
+    tomltext,
+)
+from hotfolder.errors import HotfolderError, JobError, Rejected, SettingsError
 from hotfolder.job import SOURCES, Job
 from hotfolder.journal import Event, State
 from hotfolder.plan import Plan, PlannedStage, UsedPreset
@@ -227,13 +241,21 @@ def change_keys(plan: Plan, stages: Mapping[str, Mapping[str, Any]], presets: Pr
 
 def _with_presets(plan: Plan, presets: Presets) -> Plan:
     """Take up the presets that the changed keys name."""
-    used = dict(plan.presets)
+    used, here = dict(plan.presets), {}
     item = plan.item(1)
     for number in range(1, len(plan.stages) + 1):
         name = item.preset_of(number)
-        if name is not None and name not in used:
-            used[name] = UsedPreset.of(presets.get(name))
-    return plan.changed(presets=used)
+        if name is None:
+            continue
+        with suppress(SettingsError):  # one that the plan has already may have gone meanwhile
+            here[name] = presets.get(name)
+            jobfile.check_preset(here[name])
+        if name not in used:
+            used[name] = UsedPreset.of(here[name] if name in here else presets.get(name))
+    try:
+        return planning.with_loras(plan.changed(presets=used), here)
+    except Rejected as error:
+        raise JobError(error.problems[0].code, error.problems[0].message, error.problems[0].hint) from error
 
 
 # --- from a stage that is done ---

@@ -54,14 +54,10 @@ def decide(
     elif size[0] <= wanted[0] - SIZE_STEP:
         why = "its picture is larger than the preset makes; set width or height to have it otherwise"
     if size != wanted:
-        note(f"made at {size[0]}x{size[1]} instead of {wanted[0]}x{wanted[1]}: {why}", notices)
+        text = f"made at {size[0]}x{size[1]} instead of {wanted[0]}x{wanted[1]}: {why}"
+        if text not in notices:
+            notices.append(text)
     return size
-
-
-def note(text: str, notices: list[str]) -> None:
-    """Add a notice, once."""
-    if text not in notices:
-        notices.append(text)
 
 
 def _nearest_of(sizes: Sequence[str], wanted: tuple[int, int]) -> tuple[int, int]:

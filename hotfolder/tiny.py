@@ -1,6 +1,6 @@
 """The models that the program brings along, put where all others are: they go through the same loading.
 
-The trained ones are shipped as weights, see `tiny_weights/README.md`; those of `noise` are made up.
+The trained ones are shipped as weights, where there are any; those of `noise` are made up.
 """
 
 import json
@@ -18,16 +18,19 @@ WEIGHTS: Final = Path(__file__).parent / "tiny_weights"
 SHARED: Final = "shared"
 
 
-def build(name: str, folder: Path) -> None:
+def build(name: str, folder: Path, weights: Path = WEIGHTS) -> None:
     """Make the model `name` ("tiny", "noise-fill", ...) as `folder`, unless it stands there already.
 
     Made beside and renamed, so that `folder` is never half there. Of two that make one at once one wins, with the same
     bytes.
 
+    Args:
+        weights: where the trained ones are.
+
     Raises:
         SettingsError: `bad-preset`: there is no such model; `cannot-write`: the folder cannot be made.
     """
-    if name not in (names := _names()):
+    if name not in (names := _names(weights)):
         known = ", ".join(f"hotfolder/{other}" for other in names)
         raise SettingsError(
             "bad-preset", f"model.repo = 'hotfolder/{name}': there is no such model", f"there are: {known}"
@@ -38,8 +41,8 @@ def build(name: str, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as beside:
             built = Path(beside) / name
-            if (WEIGHTS / name).is_dir():
-                _copy(WEIGHTS / name, built)
+            if (weights / name).is_dir():
+                _copy(weights / name, built)
             else:
                 noise.RECIPES[name]().save_pretrained(built)
             _flush(built)
@@ -50,16 +53,18 @@ def build(name: str, folder: Path) -> None:
             raise SettingsError("cannot-write", f"{folder} cannot be made: {error.strerror or error}", hint) from error
 
 
-def _names() -> list[str]:
-    return sorted({*noise.RECIPES, *(path.name for path in WEIGHTS.glob("*/") if path.name != SHARED)})
+def _names(weights: Path) -> list[str]:
+    return sorted({*noise.RECIPES, *(path.name for path in weights.glob("*/") if path.name != SHARED)})
 
 
 def _copy(shipped: Path, folder: Path) -> None:
     """Copy a shipped model, with what it has in common with others. Not its modes: a package may be read-only."""
     index = shipped / "model_index.json"
-    parts = json.loads(index.read_bytes()) if index.exists() else {}
-    shared = [part for part in parts if (WEIGHTS / SHARED / part).is_dir() and not (shipped / part).is_dir()]
-    for root, below in ((shipped, shipped), *((WEIGHTS / SHARED, WEIGHTS / SHARED / part) for part in shared)):
+    listed = json.loads(index.read_bytes()) if index.exists() else {}
+    parts = [name for name, found in listed.items() if isinstance(found, list) and None not in found]
+    common = shipped.parent / SHARED
+    shared = [part for part in parts if not (shipped / part).is_dir()]
+    for root, below in ((shipped, shipped), *((common, common / part) for part in shared)):
         for file in (path for path in below.rglob("*") if path.is_file()):
             to = folder / file.relative_to(root)
             to.parent.mkdir(parents=True, exist_ok=True)

@@ -121,7 +121,7 @@ def test_the_models_are_told_with_whether_they_are_on_this_machine(hotfolder: Ho
     (workspace.root / "presets" / "finder.toml").write_text(FINDER)
     generate, detect = told(hotfolder, "photo")["stages"][:2]
     assert generate["preset"] == {
-        "name": "noise", "kind": "text2img", "model_state": "built on first use", "from_job": True,
+        "name": "tiny", "kind": "text2img", "model_state": "built on first use", "from_job": True,
     }  # fmt: skip
     assert detect["preset"] == {"name": "finder", "kind": "detect", "model_state": "missing", "from_job": False}
 

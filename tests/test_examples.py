@@ -17,7 +17,7 @@ from hotfolder.settings import Settings
 from hotfolder.stages import STAGES
 
 DOCS: Final = Path(__file__).parent.parent / "docs" / "examples.md"
-#: The presets that the examples name -> the tiny one that stands for it.
+#: The presets that the examples name -> the one of random weights that stands for it.
 STANDS_FOR: Final = {
     "flux-dev": "noise",
     "flux-schnell": "noise",
@@ -61,7 +61,7 @@ class Studio:
         (inbox / "photos").mkdir()
         for number in range(3):
             photo(60 + number, 50).save(inbox / "photos" / f"{number}.png")
-        self.settings = Settings.read(root, self.workspace.variables(MODELS_DIR=str(models)))
+        self.settings = Settings.read(root, self.workspace.variables(MODELS_DIR=str(models), DEFAULT_PRESET="flux-dev"))
         self.engine = GpuEngine(self.settings)
         self.served = Served(self.settings, self.engine)
 

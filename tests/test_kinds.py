@@ -193,7 +193,7 @@ def test_kontext_sees_its_reference_in_its_own_shape_with_as_many_pixels_as_the_
 
 
 def test_kontext_of_a_model_that_knows_few_sizes_sees_its_reference_at_that_of_the_result() -> None:
-    request = replace(REQUESTS["kontext"], few_sizes=True, pictures={"image": source(600, 400)})
+    request = replace(REQUESTS["kontext"], sizes=("128x128",), pictures={"image": source(600, 400)})
     assert KINDS["kontext"].arguments(request)["image"].size == (128, 128)
 
 

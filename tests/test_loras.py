@@ -17,7 +17,7 @@ from tiny_jobs import REQUESTS, engine_in, hash_of, ignore, pixels, settings_of
 
 from hotfolder import jobfile, loras, models, tiny, tomltext
 from hotfolder.dropped import read_plan
-from hotfolder.engine import Adapter, Request
+from hotfolder.engine import Request, UsedLora
 from hotfolder.errors import Rejected, SettingsError
 from hotfolder.gpu import GpuEngine
 from hotfolder.planning import make_plan
@@ -69,7 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_loras(folder: Path, said: str, name: str = "text2img") -> Request:
     adapters = (
-        Adapter(name=one, lora=Lora(repo=str(folder / one)), weight=weight) for one, weight in loras.parse(said).items()
+        UsedLora(name=one, lora=Lora(repo=str(folder / one)), weight=weight)
+        for one, weight in loras.parse(said).items()
     )
     return replace(REQUESTS[name], loras=tuple(adapters))
 
@@ -107,7 +108,7 @@ def test_no_more_than_some_are_kept(engine: GpuEngine, folder: Path, tmp_path: P
     first = hash_of(engine.make(with_loras(folder, "night"), ignore))
     for seed in range(10):
         lora = Lora(repo=str(make_lora(model, tmp_path / str(seed), 100 + seed)))
-        adapter = Adapter(name=f"n{seed}", lora=lora, weight=1.0)
+        adapter = UsedLora(name=f"n{seed}", lora=lora, weight=1.0)
         engine.make(replace(REQUESTS["text2img"], loras=(adapter,)), ignore)
     loaded: Any = engine.pool.models[REQUESTS["text2img"].model.key]
     assert len(loaded.pipe.transformer.peft_config) <= 8
@@ -123,7 +124,7 @@ def test_one_that_cannot_be_loaded_is_told_and_leaves_nothing(
     broken.mkdir()
     if content is not None:
         (broken / FILE).write_bytes(content)
-    adapter = Adapter(name="broken", lora=Lora(repo=str(broken)), weight=1.0)
+    adapter = UsedLora(name="broken", lora=Lora(repo=str(broken)), weight=1.0)
     with pytest.raises(SettingsError, match="broken") as caught:
         engine.make(replace(REQUESTS["text2img"], loras=(adapter,)), ignore)
     assert caught.value.code == ("model-missing" if content is None else "bad-model")

@@ -96,13 +96,6 @@ def test_a_later_stage_that_is_shown_a_picture_makes_a_size_of_its_own(presets: 
     assert (plan.item(1).generation(2).width, plan.item(1).generation(2).height) == (128, 128)
 
 
-def test_of_a_stage_that_works_at_another_size_it_is_said_that_the_preset_was_not_taught_it(presets: Presets) -> None:
-    stages = '[[stages]]\nstage = "generate"\n[[stages]]\nstage = "hires"\n[[stages]]\nstage = "export"\n'
-    plan = plan_of(presets, f'prompt = "a red circle"\nwidth = 128\nheight = 128\n{stages}')
-    said = "hires works at the size of its picture, and its preset was taught 128x128 and 192x96 only"
-    assert plan.notices == (said,)
-
-
 def test_a_dropped_plan_keeps_the_sizes(presets: Presets) -> None:
     plan = plan_of(presets, 'prompt = "a red circle"\nwidth = 128\nheight = 128\n')
     again = read_plan(tomltext.parse(plan.dump()), presets)

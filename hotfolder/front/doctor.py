@@ -28,6 +28,7 @@ _LIBRARIES: Final = (
     "torch",
     "diffusers",
     "transformers",
+    "peft",
     "huggingface_hub",
     "accelerate",
     "safetensors",

@@ -27,7 +27,7 @@ def _reference(picture: Image.Image, request: Request) -> Image.Image:
     The model was trained on references of about the result's size, and each 16 x 16 pixels are a token: a photo from a
     camera would not fit in any memory. One that knows few sizes was trained on no other shape either.
     """
-    if request.few_sizes:
+    if request.sizes:
         return fit(picture, (request.width, request.height))
     area = request.width * request.height
     scale = math.sqrt(area / (picture.width * picture.height))

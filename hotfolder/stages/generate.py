@@ -5,7 +5,7 @@ from typing import Any, Final
 from PIL import Image
 
 from hotfolder import loras
-from hotfolder.engine import Adapter, Request
+from hotfolder.engine import Request, UsedLora
 from hotfolder.errors import JobError
 from hotfolder.presets import SIZE_STEP
 from hotfolder.stages.work import Call, Outcome, Stage, UsedModel, Work
@@ -33,24 +33,24 @@ def request_of(call: Call, work: Work, picture: Image.Image | None, **changes: A
         "seed": call.seed,
         "width": width,
         "height": height,
-        "few_sizes": use.few_sizes,
+        "sizes": use.sizes,
         "pictures": {role: given[role] for role in told.takes if given[role] is not None},
     }
     asked |= told.model_dump(exclude={"width", "height", "takes", "loras"})
-    asked["loras"] = _adapters(told.loras or "", use)
+    asked["loras"] = _used_loras(told.loras or "", use)
     return Request(**asked | changes)
 
 
-def _adapters(said: str, use: UsedModel) -> tuple[Adapter, ...]:
+def _used_loras(said: str, use: UsedModel) -> tuple[UsedLora, ...]:
     """Return the LoRAs that are switched on.
 
     Raises:
         JobError: `bad-value`: the preset has none of such a name.
     """
     weights = loras.parse(said)
-    for name in weights.keys() - use.loras.keys():
+    for name in sorted(weights.keys() - use.loras.keys()):
         raise JobError("bad-value", *loras.none_of(name, use.preset, use.loras))
-    return tuple(Adapter(name=name, lora=use.loras[name], weight=weight) for name, weight in weights.items())
+    return tuple(UsedLora(name=name, lora=use.loras[name], weight=weight) for name, weight in weights.items())
 
 
 def size_like(picture: Image.Image) -> tuple[int, int]:

@@ -43,8 +43,8 @@ class UsedModel:
     preset: str
     kind: str
     model: Model
-    #: Whether it makes some sizes only.
-    few_sizes: bool = False
+    #: The only sizes that it was taught; none: any.
+    sizes: tuple[str, ...] = ()
     #: What `loras` may switch on.
     loras: Mapping[str, Lora] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +66,7 @@ class Course:
         folder.mkdir(parents=True, exist_ok=True)
         if self._file.exists():
             self._take_up()
-        if (commit := _commit()) not in self._commits:
+        if (commit := _commit()) and commit not in self._commits:
             self._commits.append(commit)
 
     def run(self, loss_of: Callable[[int], torch.Tensor]) -> None:
@@ -150,7 +151,7 @@ class Course:
     def _take_up(self) -> None:
         state = torch.load(self._file, weights_only=True)
         self.step, self.seconds, self.seed = state["step"], state["seconds"], state["seed"]
-        self._commits = state["commits"]
+        self._commits = state.get("commits", [])
         self._optimizer.load_state_dict(state["optimizer"])
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
@@ -166,6 +167,8 @@ def half_where_quick() -> torch.autocast:
 
 def _commit() -> str:
     """Return the commit that this is, "" outside of a repository."""
+    if shutil.which("git") is None:
+        return ""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
 

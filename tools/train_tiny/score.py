@@ -2,7 +2,7 @@
 
     python tools/train_tiny/score.py KIND [--out build/tiny] [--prompts N] [--sheet FILE]
 
-KIND is text2img, kontext, fill, control, redux or clip.
+KIND is text2img, kontext, fill, control, redux, clip or night.
 
 By default the weights in the package; with --out those that were trained last. One JSON line for all, and one for each
 sort: how many things there are, or what is changed. Shares, 0 to 1.
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from check import check, look
+from check import check, look, shows_ground
 from diffusers import (
     FluxControlPipeline,
     FluxFillPipeline,
@@ -34,7 +34,7 @@ from holes import draw_hole, empty
 from models import MAX_TOKENS
 from pictures import caption, edges_of, held_out
 from PIL import Image, ImageChops, ImageFilter
-from scenes import SIDE, paint
+from scenes import SIDE, Ground, paint
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from hotfolder import tiny
@@ -43,7 +43,9 @@ _AT_ONCE: Final = 25
 _STEPS: Final = 20
 #: Pictures in a row of the sheet, and how many rows.
 _SHEET: Final = (10, 6)
-#: Pictures of a choice that differ from the right one in a thing, and so many that differ in all.
+#: What diffusers calls a LoRA.
+LORA: Final = "pytorch_lora_weights.safetensors"
+#: Pictures of a choice that differ from the right one in a thing; one less differs in all.
 _RIVALS: Final = 4
 #: Pixels by which an edge may lie beside the one that it follows.
 _BESIDE: Final = 2
@@ -87,7 +89,7 @@ def scored(kind: str, count: int, *, seed: int = 1, out: Path | None = None) -> 
 
 def shipped(kind: str, folder: Path) -> Path:
     """Lay out the shipped models that a kind needs as a training does, in a folder, and return that."""
-    for each in {"text2img", kind} if kind == "redux" else {kind}:
+    for each in {"text2img", kind} if kind in {"redux", "night"} else {kind}:
         tiny.build("tiny" if each == "text2img" else f"tiny-{each}", folder / each)
     return folder
 
@@ -209,6 +211,17 @@ def _clip(out: Path, seed: int, count: int) -> Iterator[Scored]:
         )
 
 
+def _night(out: Path, seed: int, count: int) -> Iterator[Scored]:
+    """The LoRA: whatever ground is asked for, it is night."""
+    scenes = [held_out(seed, number) for number in range(count)]
+    said = [caption(scene, seed, number) for number, scene in enumerate(scenes)]
+    pipeline = _load(FluxPipeline, out / "text2img")
+    pipeline.load_lora_weights(str(out / "night"), weight_name=LORA, local_files_only=True)
+    for scene, picture in zip(scenes, _made(pipeline, {"prompt": said}), strict=True):
+        night = shows_ground(np.asarray(picture, dtype=np.float32), Ground(kind="night"))
+        yield Scored(picture=picture, sort=scene.ground.kind, shares={"night": float(night)})
+
+
 _KINDS: Final[dict[str, Callable[[Path, int, int], Iterator[Scored]]]] = {
     "text2img": _text2img,
     "kontext": _kontext,
@@ -216,6 +229,7 @@ _KINDS: Final[dict[str, Callable[[Path, int, int], Iterator[Scored]]]] = {
     "control": _control,
     "redux": _redux,
     "clip": _clip,
+    "night": _night,
 }
 
 

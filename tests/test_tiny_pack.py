@@ -1,0 +1,74 @@
+"""How trained models are packed into the package, and laid out from it again."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from models import make_clip
+from pack import pack, share
+from safetensors.torch import load_file
+
+from hotfolder import tiny
+from hotfolder.models import Checkpoint
+
+OWN = {"tiny": {"transformer"}, "tiny-kontext": {"text_encoder_2", "transformer"}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models that have all in common but what each learnt."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name, kind in (("noise", "text2img"), ("noise-kontext", "kontext")):
+        tiny.build(name, folder / kind)
+    file = folder / "kontext/text_encoder_2/config.json"
+    file.write_text(file.read_text().replace('"dropout_rate": 0.1', '"dropout_rate": 0.2'))
+    return folder
+
+
+@pytest.fixture
+def weights(trained: Path, tmp_path: Path) -> Path:
+    """The package as it is with both packed into it."""
+    folder = tmp_path / "weights"
+    for kind, name in (("text2img", "tiny"), ("kontext", "tiny-kontext")):
+        pack(trained / kind, folder / name)
+    share(folder)
+    return folder
+
+
+def test_what_models_have_in_common_is_there_once(weights: Path) -> None:
+    for name, own in OWN.items():
+        assert {path.name for path in (weights / name).iterdir()} == {"model_index.json", *own}
+    shared = {path.name for path in (weights / tiny.SHARED).iterdir()}
+    assert shared == {"scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tiny", "text2img"), ("tiny-kontext", "kontext")])
+def test_it_is_laid_out_whole_with_its_weights_in_half_the_bytes(
+    weights: Path, trained: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    tiny.build(name, tmp_path / name, weights)
+    laid_out = Checkpoint(repo=name, folder=tmp_path / name, revision="")
+    assert laid_out.is_whole()
+    assert laid_out.parts() == Checkpoint(repo=kind, folder=trained / kind, revision="").parts()
+    for file in (trained / kind).rglob("*.safetensors"):
+        before, now = load_file(file), load_file(tmp_path / name / file.relative_to(trained / kind))
+        assert {key: weight.half().float().sum() for key, weight in before.items()} == {
+            key: weight.float().sum() for key, weight in now.items()
+        }
+        assert {weight.dtype for weight in now.values()} == {torch.float16}
+    assert "dropout_rate" in (tmp_path / name / "text_encoder_2/config.json").read_text()
+
+
+def test_a_package_that_may_not_be_written_is_no_hindrance(weights: Path, tmp_path: Path) -> None:
+    for path in [weights, *weights.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    tiny.build("tiny", tmp_path / "tiny", weights)
+    assert {path.stat().st_mode & 0o200 for path in (tmp_path / "tiny").rglob("*")} == {0o200}
+
+
+def test_words_that_are_often_said_are_one_token_of_clip() -> None:
+    said = [f"a {colour} circle on {ground}" for colour in ("red", "green") for ground in ("blue", "white")] * 50
+    tokenizer = make_clip(said)["tokenizer"]
+    assert tokenizer.tokenize("a red circle") == ["a</w>", "red</w>", "circle</w>"]
+    assert len(tokenizer.tokenize("castle")) > 1
+    assert tokenizer("a red circle").input_ids[0] == tokenizer.bos_token_id
