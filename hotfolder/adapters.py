@@ -6,6 +6,7 @@ what is in it, whoever loaded that, and nothing of the weights themselves is eve
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +48,7 @@ def load(pipe: Any, name: str, folder: Path, file: str) -> frozenset[str]:
         raise ValueError("it changes no part of this model")
     common: dict[str, Any] = {"adapter_name": name, "metadata": metadata, "_pipeline": pipe}
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several are what we want
+        with _quiet():
             if "transformer" in parts and name not in _known(pipe.transformer):
                 pipe.load_lora_into_transformer(dict(state), alphas, pipe.transformer, **common)
             if "text_encoder" in parts and name not in _known(pipe.text_encoder):
@@ -71,7 +71,8 @@ def switch(pipe: Any, weights: Mapping[str, float]) -> None:
         for name in here:  # those used last stand last
             known[name] = known.pop(name)
         for name in list(known)[: -max(_KEPT, len(here))]:
-            delete_adapter_layers(module, name)
+            with _quiet():
+                delete_adapter_layers(module, name)
         if here:
             set_adapter_layers(module, enabled=True)
             set_weights_and_activate_adapters(module, here, [weights[name] for name in here])
@@ -84,8 +85,18 @@ def _remove(pipe: Any, name: str) -> None:
 
     for module in _changed(pipe):
         if name in _known(module):
-            delete_adapter_layers(module, name)
+            with _quiet():
+                delete_adapter_layers(module, name)
             _known(module).pop(name, None)  # one that was loaded by half is not marked as loaded
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nobody be warned that there are several, and that one that is on is removed: both are meant."""
+    with warnings.catch_warnings():
+        for text in ("Already found a `peft_config`", "Adapter .* was active which is now deleted"):
+            warnings.filterwarnings("ignore", message=text)
+        yield
 
 
 def _changed(pipe: Any) -> Iterator[Any]:

@@ -341,10 +341,9 @@ class Plan(_Table):
         """Return the number of a stage that is named by it, by its id, or by its name; None: there is none."""
         if isinstance(stage, int):
             return stage if 1 <= stage <= len(self.stages) else None
-        for number, planned in enumerate(self.stages, 1):
-            if stage in {planned.id, planned.stage}:
-                return number
-        return None
+        ids, stages = [one.id for one in self.stages], [one.stage for one in self.stages]
+        found = next((known for known in (ids, stages) if stage in known), None)
+        return None if found is None else found.index(stage) + 1
 
     def changed(self, **changes: Any) -> Self:  # noqa: ANN401 - fields of a plan
         """Return the same plan with other values for some fields."""

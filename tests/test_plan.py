@@ -302,3 +302,9 @@ def test_a_plan_that_was_made_up_is_read_as_strictly_as_a_job_file(changes: dict
 
 def test_the_same_bytes_have_the_same_digest() -> None:
     assert digest(b"mug") == digest(b"mug") != digest(b"mud")
+
+
+def test_a_stage_is_found_by_its_id_before_another_of_that_name() -> None:
+    stages = '[[stages]]\nstage = "generate"\nid = "first"\n[[stages]]\nstage = "select"\n'
+    plan = plan_of(f'prompt = "a"\n{stages}[[stages]]\nstage = "generate"\nstrength = 0.5\n')
+    assert [plan.number_of(name) for name in ("first", "generate", "select", 3, "x", 9)] == [1, 3, 2, 3, None, None]
