@@ -386,7 +386,8 @@ def _explained(files: Checkpoint | HelperFiles, what: str = "model") -> Iterator
             raise
         found = f"{what} {files.repo} cannot be loaded from {files.folder}: {download.first_line(error)}"
         anew = f"delete {files.root}; it is made or got anew"
-        hint = "mend it, or name another one in the preset" if models.is_folder(files.repo) else anew
+        mend = f"mend {files.folder}, or name another one in the preset"
+        hint = mend if models.is_folder(files.repo) else anew
         raise SettingsError("bad-model", found, hint) from error
 
 

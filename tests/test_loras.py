@@ -165,7 +165,7 @@ def test_one_for_another_model_is_told_and_leaves_nothing(
         with pytest.raises(SettingsError, match=said) as caught:
             engine.make(replace(REQUESTS["text2img"], loras=(foreign,)), ignore)
         assert caught.value.code == "bad-model"
-        assert caught.value.hint == "mend it, or name another one in the preset"
+        assert caught.value.hint == f"mend {tmp_path}, or name another one in the preset"
     assert hash_of(engine.make(REQUESTS["text2img"], ignore)) == never
     assert hash_of(engine.make(with_loras(folder, "night"), ignore)) != never
 
