@@ -245,13 +245,13 @@ def _with_presets(plan: Plan, presets: Presets) -> Plan:
     item = plan.item(1)
     for number in range(1, len(plan.stages) + 1):
         name = item.preset_of(number)
-        if name is None:
-            continue
-        with suppress(SettingsError):  # one that the plan has already may have gone meanwhile
+        if name is not None and name not in used:
             here[name] = presets.get(name)
             jobfile.check_preset(here[name])
-        if name not in used:
-            used[name] = UsedPreset.of(here[name] if name in here else presets.get(name))
+            used[name] = UsedPreset.of(here[name])
+        elif name is not None:
+            with suppress(SettingsError):  # it may have gone meanwhile: the plan has what it needs of it
+                here[name] = presets.get(name)
     try:
         return planning.with_loras(plan.changed(presets=used), here)
     except Rejected as error:
