@@ -295,11 +295,12 @@ def missing(
         transient: whether that may pass by itself, as `HotfolderError` says.
     """
     because = f": {reason}" if reason else ""
-    if preset is not None and all(repo != one for one, _ in repos_of(preset.model)):
-        preset = None  # it tells nothing of its LoRAs
+    is_lora = file is not None and (preset is None or preset.kind not in HELPER_KINDS)
+    if is_lora:
+        preset = None  # it tells nothing of what its LoRAs take
     if is_folder(repo):
         folder = settings.workspace / Path(repo).expanduser()
-        if file is not None:
+        if is_lora:
             found, hint = f"{folder} has no {file}", "set repo and file in the preset"
         else:
             found, hint = f"{folder} is no whole {_form(preset)}", "set model.repo"

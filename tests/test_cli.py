@@ -348,7 +348,7 @@ def test_a_picture_beside_the_job_file_comes_along(hotfolder: Hotfolder, workspa
     (tmp_path / "pics").mkdir()
     Image.new("RGB", (16, 16), "red").save(tmp_path / "pics" / "mug.png")
     file = tmp_path / "edit.toml"
-    file.write_text('preset = "noise-kontext"\nprompt = "bigger"\nimage = "pics/mug.png"\n')
+    file.write_text('preset = "tiny-kontext"\nprompt = "bigger"\nimage = "pics/mug.png"\n')
     hotfolder("submit", file)
     assert dropped(workspace, "edit.toml")["image"] == "mug.png"
     assert (workspace.inbox / "mug.png").read_bytes() == (tmp_path / "pics" / "mug.png").read_bytes()
@@ -527,7 +527,7 @@ def test_a_job_that_is_not_taken_yet_is_told_apart_from_one_that_does_not_exist(
 
 
 def test_status_of_a_job_shows_its_pictures_and_problems(hotfolder: Hotfolder, workspace: Workspace) -> None:
-    folder = job_folder(workspace, "mug_take01", state="failed", preset="noise", candidates=2, done=1, failed=1)
+    folder = job_folder(workspace, "mug_take01", state="failed", preset="tiny", candidates=2, done=1, failed=1)
     with (folder / "status.toml").open("a") as file:
         file.write('[error]\ncode = "bad-picture"\nmessage = "mug.png: no picture"\nhint = "save it again"\n')
         file.write('[[outputs]]\nfile = "mug_take01_001.png"\ncandidate = 1\nseed = 7\n')
@@ -618,7 +618,7 @@ def test_history_is_read_from_the_status_files_where_there_is_no_index(
     hotfolder: Hotfolder, workspace: Workspace
 ) -> None:
     for number in (1, 2, 3):
-        folder = job_folder(workspace, f"mug_take0{number}", preset="noise", done=1)
+        folder = job_folder(workspace, f"mug_take0{number}", preset="tiny", done=1)
         with (folder / "status.toml").open("a") as file:
             file.write(f"finished_at = 2026-11-20T12:00:0{number}.000Z\n")
     job_folder(workspace, "cup_take01", state="running")
@@ -644,8 +644,8 @@ def test_presets_say_where_each_value_comes_from_and_whether_the_model_is_here(
     (workspace.root / "presets" / "quick.toml").write_text('extends = "flux-dev"\n[keys]\nsteps = 8\n')
     found = {preset["name"]: preset for preset in hotfolder("presets", "--json").json["data"]["presets"]}
     assert found["quick"]["model_state"] == "missing"
-    assert found["noise"]["model_state"] == "built on first use"
-    assert found["noise"]["default"] is True
+    assert found["tiny"]["model_state"] == "built on first use"
+    assert found["tiny"]["default"] is True
     assert "flux-pro" not in found
     values = hotfolder("presets", "show", "quick", "--json").json["data"]["values"]
     assert values["keys.steps"] == {"value": 8, "from": str(workspace.root / "presets" / "quick.toml")}

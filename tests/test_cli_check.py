@@ -113,16 +113,16 @@ def test_the_count_of_each_item_is_its_own(hotfolder: Hotfolder, tmp_path: Path)
 
 def test_one_picture_is_said_in_one_word(hotfolder: Hotfolder, tmp_path: Path) -> None:
     said = hotfolder("check", job(tmp_path, 'prompt = "a mug"\nwidth = 1000\nheight = 1000\n'))
-    assert said.out.endswith("mug.toml: ok, preset noise (text2img), 1 picture; time unknown, about 1.5 MB\n")
+    assert said.out.endswith("mug.toml: ok, preset tiny (text2img), 1 picture; time unknown, about 1.5 MB\n")
 
 
 def test_the_time_is_told_from_the_pace_of_jobs_with_the_same_preset(
     hotfolder: Hotfolder, workspace: Workspace, tmp_path: Path
 ) -> None:
-    job_folder(workspace, "a_take01", preset="noise", stages=[row("generate", 2, 4.0), row("export", 2, 1.0)])
-    job_folder(workspace, "b_take01", preset="noise", stages=[row("generate", 2, 8.0), row("export", 0, 0.0)])
+    job_folder(workspace, "a_take01", preset="tiny", stages=[row("generate", 2, 4.0), row("export", 2, 1.0)])
+    job_folder(workspace, "b_take01", preset="tiny", stages=[row("generate", 2, 8.0), row("export", 0, 0.0)])
     job_folder(workspace, "c_take01", preset="flux-dev", stages=[row("generate", 1, 900.0)])
-    job_folder(workspace, "d_take01", preset="noise", state="running", stages=[row("generate", 1, 900.0)])
+    job_folder(workspace, "d_take01", preset="tiny", state="running", stages=[row("generate", 1, 900.0)])
     file = job(tmp_path, 'prompt = "a mug"\ncount = 10\n')
     assert checked(hotfolder, file)["seconds"] == pytest.approx(10 * (3.0 + 0.5))
     assert "about 35 s" in hotfolder("check", file).out
@@ -130,8 +130,8 @@ def test_the_time_is_told_from_the_pace_of_jobs_with_the_same_preset(
 
 
 def test_a_batch_of_presets_takes_the_time_of_each(hotfolder: Hotfolder, workspace: Workspace, tmp_path: Path) -> None:
-    job_folder(workspace, "a_take01", preset="noise", stages=[row("generate", 1, 1.0)])
-    file = job(tmp_path, 'prompt = "a mug"\n[matrix]\npreset = ["noise", "flux-dev"]\n')
+    job_folder(workspace, "a_take01", preset="tiny", stages=[row("generate", 1, 1.0)])
+    file = job(tmp_path, 'prompt = "a mug"\n[matrix]\npreset = ["tiny", "flux-dev"]\n')
     assert checked(hotfolder, file)["seconds"] is None
     job_folder(workspace, "b_take01", preset="flux-dev", stages=[row("generate", 1, 30.0)])
     assert checked(hotfolder, file)["seconds"] == pytest.approx(31.0)
@@ -140,7 +140,7 @@ def test_a_batch_of_presets_takes_the_time_of_each(hotfolder: Hotfolder, workspa
 def test_a_stage_that_no_job_went_through_leaves_the_time_unknown_where_it_needs_the_gpu(
     hotfolder: Hotfolder, workspace: Workspace, tmp_path: Path
 ) -> None:
-    job_folder(workspace, "a_take01", preset="noise", stages=[row("generate", 1, 1.0)])
+    job_folder(workspace, "a_take01", preset="tiny", stages=[row("generate", 1, 1.0)])
     stages = 'prompt = "a mug"\n[[stages]]\nstage = "generate"\n[[stages]]\nstage = '
     assert checked(hotfolder, job(tmp_path, f'{stages}"grayscale"\n'))["seconds"] == pytest.approx(1.0)
     assert checked(hotfolder, job(tmp_path, f'{stages}"refine"\n'))["seconds"] is None
@@ -150,7 +150,7 @@ def test_the_size_is_told_from_pictures_that_were_made(
     hotfolder: Hotfolder, workspace: Workspace, tmp_path: Path
 ) -> None:
     outputs = [{"file": f"a_take01_00{number}.png", "candidate": number, "seed": number} for number in (1, 2)]
-    folder = job_folder(workspace, "a_take01", preset="noise", pipeline="generate", outputs=outputs)
+    folder = job_folder(workspace, "a_take01", preset="tiny", pipeline="generate", outputs=outputs)
     (folder / "a_take01_001.png").write_bytes(bytes(1000))
     (folder / "a_take01_002.png").write_bytes(bytes(3000))
     assert checked(hotfolder, job(tmp_path, 'prompt = "a mug"\ncount = 3\n'))["bytes"] == 6000
@@ -166,7 +166,7 @@ def test_the_size_of_what_was_never_made_is_told_from_its_pixels(hotfolder: Hotf
 def test_a_status_that_somebody_broke_is_passed_over(
     hotfolder: Hotfolder, workspace: Workspace, tmp_path: Path
 ) -> None:
-    folder = job_folder(workspace, "a_take01", preset="noise", finished_at=datetime.now(UTC))
+    folder = job_folder(workspace, "a_take01", preset="tiny", finished_at=datetime.now(UTC))
     (folder / "status.toml").write_text("state = ")
     (job_folder(workspace, "b_take01") / "status.toml").unlink()
     assert checked(hotfolder, job(tmp_path, 'prompt = "a mug"\n'))["seconds"] is None
