@@ -56,14 +56,16 @@ def load(pipe: Any, name: str, folder: Path, file: str) -> frozenset[str]:
                     dict(state), alphas, pipe.text_encoder, prefix="text_encoder", **common
                 )
     except BaseException:
-        _remove(pipe, name)
+        for module in _changed(pipe):
+            if name in _known(module):
+                _remove(module, name)
         raise
     return parts
 
 
 def switch(pipe: Any, weights: Mapping[str, float]) -> None:
     """Switch on the LoRAs of these names, each with its weight, and all others off. They must be loaded."""
-    from diffusers.utils import delete_adapter_layers, set_adapter_layers, set_weights_and_activate_adapters
+    from diffusers.utils import set_adapter_layers, set_weights_and_activate_adapters
 
     for module in _changed(pipe):
         known = _known(module)
@@ -71,8 +73,7 @@ def switch(pipe: Any, weights: Mapping[str, float]) -> None:
         for name in here:  # those used last stand last
             known[name] = known.pop(name)
         for name in list(known)[: -max(_KEPT, len(here))]:
-            with _quiet():
-                delete_adapter_layers(module, name)
+            _remove(module, name)
         if here:
             set_adapter_layers(module, enabled=True)
             set_weights_and_activate_adapters(module, here, [weights[name] for name in here])
@@ -80,14 +81,12 @@ def switch(pipe: Any, weights: Mapping[str, float]) -> None:
             set_adapter_layers(module, enabled=False)
 
 
-def _remove(pipe: Any, name: str) -> None:
+def _remove(module: Any, name: str) -> None:
     from diffusers.utils import delete_adapter_layers
 
-    for module in _changed(pipe):
-        if name in _known(module):
-            with _quiet():
-                delete_adapter_layers(module, name)
-            _known(module).pop(name, None)  # one that was loaded by half is not marked as loaded
+    with _quiet():
+        delete_adapter_layers(module, name)
+    _known(module).pop(name, None)  # one that was loaded by half is not marked as loaded
 
 
 @contextmanager

@@ -267,12 +267,10 @@ def _check_item(plan: Plan, number: int, document: Document) -> Iterator[Problem
             found = f"stage {planned.id}: a preset of the kind {kind} does not do what it does"
             yield Problem(code="wrong-kind", message=found, line=line)
             return
-        if isinstance(keys, Generating):
-            known = plan.presets[name].loras or {}
-            for lora in sorted(loras.named([item.generation(stage).loras]) - known.keys()):
-                message, hint = loras.none_of(lora, name, known)
-                yield Problem(code="bad-value", message=message, hint=hint, line=line)
-                return
+        for lora in item.unknown_loras(stage) if isinstance(keys, Generating) else ():
+            message, hint = loras.none_of(lora, name, plan.presets[name].loras or {})
+            yield Problem(code="bad-value", message=message, hint=hint, line=line)
+            return
     yield from _check_files(plan, item, document)
     things: dict[str, Thing] = {"image": "picture", "mask": "mask", "control": "control"}
     has = frozenset(things[role] for role in PICTURE_KEYS if item.said.get(role))

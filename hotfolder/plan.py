@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
-from hotfolder import __version__, sizes, tomltext
+from hotfolder import __version__, loras, sizes, tomltext
 from hotfolder.errors import Problem, Rejected
 from hotfolder.kindkeys import KIND_KEYS, MAX_SEED, PICTURE_KEYS
 from hotfolder.loras import Loras
@@ -490,6 +490,11 @@ class Item:
             loras=told.get("loras") or None,
             takes=takes,
         )
+
+    def unknown_loras(self, stage: int) -> list[str]:
+        """Return the LoRAs that a stage which generates is to switch on and its preset does not have, sorted."""
+        known = self.plan.presets[self.preset_of(stage) or ""].loras or {}
+        return sorted(loras.named([self.generation(stage).loras]) - known.keys())
 
     def _takes(self, stage: int, kind: str, keys: StageKeys) -> tuple[str, ...]:
         """Return the roles of what comes in that the model is given."""

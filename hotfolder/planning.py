@@ -121,10 +121,10 @@ def with_loras(plan: Plan, presets: Mapping[str, Preset]) -> Plan:
         used[name] = one.model_copy(update={"loras": found or None})
     plan = plan.changed(presets=used)
     for item, stage in _generating(plan):
-        preset = item.preset_of(stage) or ""
-        known = plan.presets[preset].loras or {}
-        for lora in sorted(loras.named([item.generation(stage).loras]) - known.keys()):
-            message, hint = loras.none_of(lora, preset, presets[preset].loras if preset in presets else known)
+        for lora in item.unknown_loras(stage):
+            preset = item.preset_of(stage) or ""
+            known = presets[preset].loras if preset in presets else plan.presets[preset].loras or {}
+            message, hint = loras.none_of(lora, preset, known)
             raise Rejected([Problem(code="bad-value", message=message, hint=hint)])
     return plan
 

@@ -141,19 +141,13 @@ class Preset(_Table):
             raise ValueError("base is accepted for the kind redux only")
         return model
 
-    @field_validator("loras")
+    @field_validator("loras", "keys")
     @classmethod
-    def _paints(cls, found: Mapping[str, Lora], known: ValidationInfo) -> Mapping[str, Lora]:
+    def _only_of_what_makes_pictures(cls, found: Mapping[str, Any], known: ValidationInfo) -> Mapping[str, Any]:
         if found and known.data.get("kind") in HELPER_KINDS:
-            raise ValueError(f"a preset of the kind {known.data['kind']} makes no pictures and has no LoRAs")
+            text = f"a preset of the kind {known.data['kind']} makes no pictures and has no {known.field_name}"
+            raise ValueError(text)
         return found
-
-    @field_validator("keys")
-    @classmethod
-    def _has_keys_of_its_kind(cls, keys: Mapping[str, Any], known: ValidationInfo) -> Mapping[str, Any]:
-        if keys and known.data.get("kind") in HELPER_KINDS:
-            raise ValueError(f"a preset of the kind {known.data['kind']} makes no pictures and has no keys")
-        return keys
 
 
 @dataclass(frozen=True, kw_only=True)
