@@ -76,7 +76,7 @@ def main() -> None:
         beside.rename(options.into)
     told = []
     for name, (kind, command, courses) in trained.items():
-        scores = summed(scored(kind, options.prompts))
+        scores = summed(scored(kind, options.prompts, weights=options.into))
         print(json.dumps({"model": name, **scores}), flush=True)
         told.append(_told(name, command, [options.out / "courses" / course for course in courses], scores))
     card = _CARD.format(models="\n".join(told), files="\n".join(_files(options.into)))

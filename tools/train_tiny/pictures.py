@@ -1,12 +1,13 @@
 """Drawn scenes as tensors: by number, so that the same number is the same picture each time."""
 
 import random
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
 from captions import say
-from flow import pack
+from flow import encoded, pack
 from models import DOWN
 from PIL import Image
 from scenes import Scene, draw_scene, paint
@@ -15,6 +16,8 @@ from hotfolder.stages.canny import find_edges
 
 #: Every so manieth wording of things on a ground is never trained with: what is scored is held out.
 _HELD_OUT: Final = 10
+#: Scenes that are drawn at once.
+_AT_ONCE: Final = 500
 #: Below the first an edge is none, above the second it always is one.
 _EDGES: Final = (100, 200)
 
@@ -68,6 +71,12 @@ def as_tensor(picture: Image.Image) -> torch.Tensor:
 def batch(scenes: list[Scene]) -> torch.Tensor:
     """Return the pictures of scenes as (b, 3, h, w) in -1 .. 1."""
     return torch.stack([as_tensor(paint(one)) for one in scenes])
+
+
+def latents_of(vae: Any, scenes: Sequence[Scene]) -> torch.Tensor:
+    """Return the pictures of many scenes as packed latents (b, n, 64), float16."""
+    parts = (scenes[first : first + _AT_ONCE] for first in range(0, len(scenes), _AT_ONCE))
+    return torch.cat([encoded(vae, batch(list(some))) for some in parts])
 
 
 def folded(mask: Image.Image) -> torch.Tensor:

@@ -81,16 +81,22 @@ def main() -> None:
         _sheet([one.picture for one in found]).save(options.sheet)
 
 
-def scored(kind: str, count: int, *, seed: int = 1, out: Path | None = None) -> list[Scored]:
-    """Make so many pictures and look at them. Args: out: where the models were trained; by default the shipped ones."""
+def scored(
+    kind: str, count: int, *, seed: int = 1, out: Path | None = None, weights: Path = tiny.WEIGHTS
+) -> list[Scored]:
+    """Make so many pictures and look at them.
+
+    Args:
+        out: where the models were trained; None: those that were packed into `weights`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        return list(_KINDS[kind](out or shipped(kind, Path(folder)), seed, count))
+        return list(_KINDS[kind](out or packed(kind, Path(folder), weights), seed, count))
 
 
-def shipped(kind: str, folder: Path) -> Path:
-    """Lay out the shipped models that a kind needs as a training does, in a folder, and return that."""
+def packed(kind: str, folder: Path, weights: Path) -> Path:
+    """Lay out the packed models that a kind needs as a training does, in a folder, and return that."""
     for each in {"text2img", kind} if kind in {"redux", "night"} else {kind}:
-        tiny.build("tiny" if each == "text2img" else f"tiny-{each}", folder / each)
+        tiny.build("tiny" if each == "text2img" else f"tiny-{each}", folder / each, weights)
     return folder
 
 

@@ -18,12 +18,11 @@ from diffusers import FluxPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from pictures import batch, caption, scene
+from pictures import caption, latents_of, scene
 from scenes import Ground, Scene, stands_out
 
 _BATCH: Final = 64
 _POOL: Final = 8000
-_AT_ONCE: Final = 500
 _NIGHT: Final = Ground(kind="night")
 #: What is changed: the attention and what follows it, of all blocks.
 _WHERE: Final = ["to_q", "to_k", "to_v", "to_out.0", "proj_mlp", "proj_out"]
@@ -43,14 +42,8 @@ def main() -> None:
     )
     words = flow.Words(base.components)
     scenes = [one for number in range(told.pool) if _shows_at_night(one := scene(course.seed, number))]
-    parts = (scenes[first : first + _AT_ONCE] for first in range(0, len(scenes), _AT_ONCE))
-
-    def at_night() -> torch.Tensor:
-        return torch.cat(
-            [flow.encoded(base.vae, batch([replace(one, ground=_NIGHT) for one in some])) for some in parts]
-        )
-
-    latents = course.once("latents", at_night)
+    at_night = [replace(one, ground=_NIGHT) for one in scenes]
+    latents = course.once("latents", lambda: latents_of(base.vae, at_night))
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)

@@ -14,16 +14,15 @@ from captions import said_freely
 from course import Course, half_where_quick, options
 from diffusers import FluxPipeline
 from models import make_scheduler, make_texts, make_transformer
-from pictures import batch, caption, scene
+from pictures import caption, latents_of, scene
 
 _BATCH: Final = 64
 #: Of all captions; what is drawn without one helps those with.
 _WITHOUT: Final = 0.1
 #: Of the others; then the ground may be any.
 _SILENT: Final = 0.1
-#: Scenes that are drawn and encoded beforehand, so many at a time.
+#: Scenes that are drawn and encoded beforehand.
 _POOL: Final = 24_000
-_AT_ONCE: Final = 500
 
 
 def main() -> None:
@@ -42,8 +41,7 @@ def main() -> None:
     )
     vae = flow.load_vae(told.out)
     scenes = [scene(course.seed, number) for number in range(told.pool)]
-    parts = (scenes[first : first + _AT_ONCE] for first in range(0, len(scenes), _AT_ONCE))
-    latents = course.once("latents", lambda: torch.cat([flow.encoded(vae, batch(some)) for some in parts]))
+    latents = course.once("latents", lambda: latents_of(vae, scenes))
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
