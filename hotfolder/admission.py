@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from hotfolder import durable, journal, logs, names, status
-from hotfolder.claim import Seen, claim, claim_again, is_seen
+from hotfolder.claim import Seen, claim, claim_again, is_seen, release_control
 from hotfolder.clock import Clock, Moment
 from hotfolder.foreign import file_sha256
 from hotfolder.job import JOB_FILE, PLAN_FILE, SOURCES, Job, identity_of
@@ -379,8 +379,8 @@ class Admission:
         job.seen = Seen(path=path, size=origin.size, mtime_ns=origin.mtime_ns, inode=inode)
         self._finish_admission(job)
 
-    def remove_claimed(self, gone: Collection[str]) -> None:
-        """Remove the sources of jobs that are not live any more.
+    def clear_claimed(self, gone: Collection[str]) -> None:
+        """Remove the sources of jobs that are not live any more, and give control files their names back.
 
         Those of jobs that ended, since their removal is not flushed and a power cut may bring them back; and those of
         jobs that were live and are `gone`, because somebody deleted their folder. Of a job that is not known its
@@ -388,10 +388,11 @@ class Admission:
         """
         for path in self._settings.inbox_dir.rglob(f"{_CLAIM}*{_TAKING}"):
             name = path.name.removeprefix(_CLAIM).removesuffix(_TAKING)
-            if names.split_take(name) and name not in self._live:
-                with suppress(OSError):
-                    if name in gone or journal.read(self._outputs / name).admitted:
-                        durable.remove(path)
+            with suppress(OSError):
+                if names.split_take(name) is None:
+                    release_control(path)
+                elif name not in self._live and (name in gone or journal.read(self._outputs / name).admitted):
+                    durable.remove(path)
 
     def _finish_admission(self, job: Job) -> None:
         """Take the source of a `pending` job away, if it still is what it was."""

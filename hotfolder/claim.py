@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from hotfolder import durable, lease, logs, names
+from hotfolder.meaning import ControlName, meaning_of
 
+#: Bytes of a file's name that file systems allow.
+_MAX_FILE_NAME: Final = 255
 #: What file systems without hard links answer.
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -83,6 +86,36 @@ def take_away(seen: Seen) -> bool:
     return True
 
 
+def remove_control(seen: Seen) -> None:
+    """Remove a control file that was acted on; one that was dropped again meanwhile is another, which nobody has read.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    hidden = _hidden_control(seen.path)
+    try:
+        seen.path.rename(hidden)
+        if is_seen(hidden.lstat(), seen):
+            durable.remove(hidden)
+        else:
+            _release(hidden, seen.path)
+        durable.sync_folder(seen.path.parent)
+    except FileNotFoundError:
+        return
+
+
+def release_control(hidden: Path) -> None:
+    """Give a control file that a crash left between its name and being gone its name back, if it is one.
+
+    Raises:
+        OSError: not now.
+    """
+    begins, ends = names.TAKING
+    name = hidden.name.removeprefix(begins).removesuffix(ends)
+    if isinstance(meaning_of(name), ControlName):
+        _release(hidden, hidden.with_name(name))
+
+
 def put_back(hidden: Path, path: Path) -> None:
     """Give a file its name back, unless something newer has it: then it gets a name beside it."""
     if path.exists() and path.samefile(hidden):
@@ -102,6 +135,28 @@ def put_back(hidden: Path, path: Path) -> None:
             return
         hidden.unlink()
         return
+
+
+def _release(hidden: Path, path: Path) -> None:
+    """Give a control file its name back, unless a newer one has it: as if that had overwritten this one."""
+    try:
+        os.link(hidden, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if not os.path.lexists(path):
+            hidden.rename(path)
+            return
+    hidden.unlink()
+
+
+def _hidden_control(path: Path) -> Path:
+    """Return where a control file lies between being acted on and being gone: its name tells what it was."""
+    begins, ends = names.TAKING
+    hidden = path.with_name(f"{begins}{path.name}{ends}")
+    return hidden if len(os.fsencode(hidden.name)) <= _MAX_FILE_NAME else hidden_name(path)
 
 
 def hidden_name(path: Path) -> Path:

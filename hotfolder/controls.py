@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
-from hotfolder import durable, logs, names, resume, run
+from hotfolder import claim, logs, names, resume, run
 from hotfolder.errors import HotfolderError
 from hotfolder.job import Job
 from hotfolder.meaning import Control, ControlName
@@ -54,15 +54,15 @@ class Controls:
                     self._act(file, waits=file.control.name in unadmitted, patient=patient)
             except Exception as error:  # noqa: BLE001 - one control file must not keep the jobs behind it out
                 # A full disk, say: it is tried again at the next look.
-                shown = names.shown(file.path.name)
+                shown = names.shown(file.seen.path.name)
                 _log.error("control_not_done", file=shown, error=names.shown(str(error)), exc_info=logs.bug(error))
 
     def _act(self, file: ControlFile, *, waits: bool, patient: bool) -> None:
         control = file.control
         if control.control is Control.RESUME:
-            answered = self._resume(file.path, control, patient=patient)
+            answered = self._resume(file.seen.path, control, patient=patient)
         elif control.control is Control.USE:
-            answered = self._use(file.path, control, waits=waits, patient=patient)
+            answered = self._use(file.seen.path, control, waits=waits, patient=patient)
         elif waits:
             answered = None
             # Whatever is still to come, what runs is stopped at sight.
@@ -71,17 +71,12 @@ class Controls:
         else:
             answered = self._act_on_live(control) or self._answer(control, patient=patient)
         if answered is not None:
-            _log.info("control", file=names.shown(file.path.name), done=answered)
+            _log.info("control", file=names.shown(file.seen.path.name), done=answered)
             self._done.add(file)
             try:
-                # One that was dropped again meanwhile is another one, which nobody has read yet.
-                if file.path.lstat().st_mtime_ns == file.mtime_ns:
-                    durable.remove(file.path)
-                    durable.sync_folder(file.path.parent)
-            except FileNotFoundError:
-                pass
+                claim.remove_control(file.seen)
             except OSError as error:
-                self._note(f"{names.shown(file.path.name)} was done but cannot be removed: {error.strerror}")
+                self._note(f"{names.shown(file.seen.path.name)} was done but cannot be removed: {error.strerror}")
 
     def _act_on_live(self, control: ControlName) -> str:
         """Return which jobs it was done to."""

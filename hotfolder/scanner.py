@@ -54,10 +54,9 @@ class Ready:
 class ControlFile:
     """A control file that lies in the inbox."""
 
-    path: Path
-    control: ControlName
     #: One that is dropped again is another one.
-    mtime_ns: int
+    seen: Seen
+    control: ControlName
 
 
 @dataclass(kw_only=True)
@@ -183,7 +182,7 @@ class Scanner:
         if isinstance(means, PauseAll):
             result.pause = result.pause or lane == ""
         elif means.control not in READ_CONTROLS:
-            result.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
+            result.controls.append(ControlFile(seen=_seen(path, found), control=means))
 
     def _look_into(self, folder: Path, lane: str, look: _Look) -> None:
         """Look at a folder and at every lane below it.
@@ -256,7 +255,7 @@ class Scanner:
                 pass
             case ControlName():
                 if means.control not in READ_CONTROLS or self._whole(path, found, look):
-                    look.scan.controls.append(ControlFile(path=path, control=means, mtime_ns=found.st_mtime_ns))
+                    look.scan.controls.append(ControlFile(seen=_seen(path, found), control=means))
                 else:
                     look.scan.unsettled += 1
             case JobName() | PictureName():

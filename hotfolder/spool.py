@@ -399,7 +399,7 @@ class Spool:
             self._first = max((job.ledger.first for job in jobs), default=0)
         for job in jobs:
             self._settle(job)
-        self._admission.remove_claimed(gone)
+        self._admission.clear_claimed(gone)
         for name in gone:
             self._admission.markers.remove(name)
         return jobs

@@ -89,10 +89,6 @@ class Workspace:
         wait_until(lambda: self.state(job) in wanted, timeout_s, f"{job} in {wanted}, is {self.status(job)}")
         return self.status(job)
 
-    def wait_until_taken(self, name: str) -> None:
-        """Wait until a control file is gone from the inbox."""
-        wait_until(lambda: not (self.inbox / name).exists(), 20, f"{name} taken")
-
     def jobs(self) -> list[str]:
         """All takes that stand."""
         return sorted(path.name for path in self.outputs.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -342,11 +342,9 @@ def test_a_resume_may_switch_on_what_the_preset_has(workspace: Workspace, serve:
     workspace.drop("a.resume", 'picks = [1]\n[stage.generate]\nloras = "nigth"\n')
     wait_until(lambda: "nigth" in (workspace.outputs / "a_take01/status.toml").read_text(), 20)
     assert workspace.state("a_take01") == "review"
-    workspace.wait_until_taken("a.resume")
     (workspace.root / "presets/wrong.toml").write_text('extends = "ours"\n[keys]\nloras = 3\n')
     workspace.drop("a.resume", 'picks = [1]\n[stage.generate]\npreset = "wrong"\n')
     wait_until(lambda: "keys.loras" in (workspace.outputs / "a_take01/status.toml").read_text(), 20)
-    workspace.wait_until_taken("a.resume")
     workspace.drop("a.resume", 'picks = [1]\n[stage.generate]\npreset = "always"\n')
     assert workspace.wait_for("a_take01")["state"] == "completed"
     changed = (workspace.outputs / "a_take01/plan_02.toml").read_text()

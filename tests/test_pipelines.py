@@ -233,7 +233,6 @@ def test_a_changed_intermediate_is_refused_by_name_and_taken_with_force(workspac
     status = workspace.wait_for("pick_take01")
     assert (status["state"], status["error"]["code"]) == ("failed", "changed-file")
     assert spoiled in status["error"]["message"]
-    workspace.wait_until_taken("pick.resume")
     workspace.drop("pick.resume", "force = true\n")
     status = workspace.wait_for("pick_take01", "completed")
     assert status["done"] == 2
