@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
@@ -12,17 +13,19 @@ from hypothesis import strategies as st
 from limits import EXAMPLES, check_problem, cost
 from mutations import nearly_right
 from odd_pictures import FORMATS, REFUSED, TAKEN, drawn
+from PIL import Image
 from readers import Desk, refusal
 from seeds import SEEDS, picture
 from taking import loaded, settings_in
 
 from hotfolder.errors import Problem
 
-#: Of a small picture, whatever it says about itself.
+#: Of a small picture, and of one that says it is larger than is accepted.
 MAX_CPU_S = 1.0
 MAX_MB = 120.0
-#: Of a large one: decoding keeps so many bytes a pixel at its peak.
+#: Of a large one, and of a few bytes that may be one (a lossless WebP of one colour), for each pixel at its peak.
 MAX_BYTES_A_PIXEL = 20
+MAX_NS_A_PIXEL = 80
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +44,24 @@ def tried() -> Iterator[Counter[str]]:
 def check(desk: Desk, data: bytes) -> tuple[Problem, ...]:
     with cost() as spent:
         problems = refusal("picture", desk, data)
-    assert spent.cpu_s < MAX_CPU_S
-    assert spent.peak_mb < MAX_MB
+    pixels = accepted_pixels(desk, data)
+    assert spent.cpu_s < MAX_CPU_S + pixels * MAX_NS_A_PIXEL / 1e9
+    assert spent.peak_mb < MAX_MB + pixels * MAX_BYTES_A_PIXEL / 1e6
     for problem in problems:
         check_problem(problem)
         assert problem.code == "bad-picture"
         assert problem.hint
     return problems
+
+
+def accepted_pixels(desk: Desk, data: bytes) -> int:
+    """Return how many pixels a picture says that it has; 0 where that is nothing, or more than is accepted."""
+    try:
+        with Image.open(BytesIO(data)) as image:
+            pixels = image.width * image.height
+    except Exception:  # noqa: BLE001 - decoders raise whatever they like
+        return 0
+    return pixels if pixels <= desk.settings.inbox.max_megapixels * 1_000_000 else 0
 
 
 @pytest.mark.filterwarnings("ignore")  # decoders warn of what they then refuse
