@@ -33,6 +33,8 @@ _GROUNDS: Final = {
 }
 _ROWS: Final = ("{0}, {1} and {2}", "{0} on the left, {1} in the middle and {2} on the right")
 
+#: Words and marks of a caption, at most: each is a token, and all captions cost what the longest does.
+MOST_WORDS: Final = 21
 #: Stands for every word that is none of these: to the model they are all one.
 UNHEARD: Final = "hm"
 #: Of all texts, 0 to 1.
@@ -47,6 +49,13 @@ def say(scene: Scene, chance: random.Random, *, silent: float = 0.0) -> str:
     Args:
         silent: in how many of all, 0 to 1, nothing is said of the ground.
     """
+    while True:
+        said = _say(scene, chance, silent)
+        if len(said.replace(",", " ,").split()) <= MOST_WORDS:
+            return said
+
+
+def _say(scene: Scene, chance: random.Random, silent: float) -> str:
     told = _say_things(scene, chance)
     ground = "" if chance.random() < silent else _say_ground(scene.ground, chance)
     opening = chance.choice(_OPENINGS)

@@ -31,8 +31,9 @@ DOWN: Final = 16
 LATENT_CHANNELS: Final = 16
 #: A token of the transformer is 2 x 2 latents.
 PACKED: Final = LATENT_CHANNELS * 4
-#: Tokens of the longest caption, with what ends it. FLUX does not mask what is behind it: it is a part of the model.
-MAX_TOKENS: Final = 36
+#: Tokens of the longest caption, with a word unheard of, a full stop, and what ends it. FLUX does not mask what is
+#: behind it: this is a part of the model.
+MAX_TOKENS: Final = captions.MOST_WORDS + 3
 #: What may stand behind a word.
 MARKS: Final = (",", ".")
 _TEXT_DIM: Final = 96
