@@ -148,6 +148,7 @@ _ROLES: Sequence[tuple[str, str]] = [
     (r"take/[^/]+_\d{3}\w*\.png\.toml$", "take/sidecar"),
     (r"take/[^/]+_\d{3}\w*\.png$", "take/picture"),
     (r"take/\.([^/]+)\.tmp$", r"take/\1 (tmp)"),
+    (r"^jobs_inbox/.*\.(cancel|resume)\.taking$", "inbox: control file being taken"),
     (r"^jobs_inbox/.*\.taking$", "inbox: drop being taken"),
     (r"^jobs_inbox/scheduled/\.[^/]+\.status\.toml\.tmp$", "schedule status (tmp)"),
     (r"^jobs_inbox/scheduled/\.[^/]+\.toml\.tmp$", "schedule (tmp)"),
