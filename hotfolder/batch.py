@@ -25,6 +25,8 @@ NO_AXES: Final = frozenset(
 _TEXT_KEYS: Final = frozenset({"prompt", "negative_prompt", "preset", "aspect", "loras", *PICTURE_KEYS})
 #: What most cells are, as TOML writes it.
 _WHOLE_NUMBER: Final = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
+#: What an axis for the key of a stage begins with: "stage.crop.padding".
+STAGE_AXIS: Final = "stage."
 _GLOB_MARKS: Final = frozenset("*?[")
 _MAX_CELL: Final = 20_000
 _MAX_PROBLEMS: Final = 100
@@ -40,6 +42,11 @@ class AxisSaid:
     columns: tuple[str, ...] = ()
     #: Of a list: where each value stands in it, counted from 1.
     lines: tuple[int, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it sets: one, or those of its columns."""
+        return self.columns or (self.key,)
 
     def at(self, index: int) -> dict[str, Any]:
         """Return what the value at `index`, from 0, sets."""

@@ -6,10 +6,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from hotfolder import batch, loras, pipelines
+from hotfolder.batch import STAGE_AXIS
 from hotfolder.errors import Problem, Rejected, SettingsError
 from hotfolder.kindkeys import KIND_KEYS, PICTURE_KEYS, CommonKeys, PictureWork
 from hotfolder.names import shown
-from hotfolder.plan import SCHEMA, STAGE_AXIS, Item, Plan, PlannedStage
+from hotfolder.plan import SCHEMA, Item, Plan, PlannedStage
 from hotfolder.planning import Wish
 from hotfolder.presets import Presets
 from hotfolder.stagekeys import STAGE_KEYS, Generating, StageKeys, Thing
@@ -183,7 +184,7 @@ def _check_axes(plan: Plan, document: Document) -> Iterator[Problem]:
     by_id = {stage.id: stage for stage in plan.stages}
     for number, axis in enumerate(plan.axes):
         path: list[str | int] = ["axes", number]
-        if wrong := [key for key in axis.columns or (axis.key,) if not _is_axis(key, by_id)]:
+        if wrong := [key for key in axis.keys if not _is_axis(key, by_id)]:
             found = f"axes: no stage takes {shown(wrong[0])[:_MAX_KEY]}"
             yield Problem(code="unknown-key", message=found, line=document.line_of(path))
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hotfolder import cards, cells, grid, journal, logs, parts, status, tomltext
+from hotfolder.batch import STAGE_AXIS
 from hotfolder.cards import ShownCandidate, ShownPicture, ShownStage
 from hotfolder.clock import Moment
 from hotfolder.grid import Head, Layout, ShownAxis
@@ -14,7 +15,7 @@ from hotfolder.job import JOB_FILE, PLAN_FILE, Job
 from hotfolder.journal import Failure, Ledger, State
 from hotfolder.kindkeys import PICTURE_KEYS
 from hotfolder.parts import Reason, ShownProgress
-from hotfolder.plan import STAGE_AXIS, Axis, Generation, Plan
+from hotfolder.plan import Axis, Generation, Plan
 from hotfolder.sheet import JobSheet, Review, ShownSource
 from hotfolder.stagekeys import STAGE_KEYS, Generating
 from hotfolder.status import Progress
@@ -46,7 +47,7 @@ def sheet_of(job: Job, plan: Plan | None, now: Moment) -> JobSheet:
     if plan is None:
         return common
     first = _first_generation(plan)
-    varying = {key for axis in plan.axes if len(axis.values) > 1 for key in axis.columns or (axis.key,)}
+    varying = {key for axis in plan.axes if len(axis.values) > 1 for key in axis.keys}
     presets = _presets(plan, varying)
     kinds = {plan.presets[name].kind for name in presets}
     like = plan.item(1).source("image")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from hotfolder import __version__, loras, sizes, tomltext
+from hotfolder.batch import STAGE_AXIS
 from hotfolder.errors import Problem, Rejected
 from hotfolder.kindkeys import KIND_KEYS, MAX_SEED, PICTURE_KEYS
 from hotfolder.loras import Loras
@@ -23,8 +24,6 @@ from hotfolder.stagekeys import OF_THE_PRESET, STAGE_KEYS, Generate, Generating,
 SCHEMA: Final = 1
 DEFAULT_STRENGTH: Final = 0.6
 _DEFAULT_SIDE: Final = 1024
-#: What an axis for the key of a stage begins with.
-STAGE_AXIS: Final = "stage."
 _SIZE_KEYS: Final = frozenset({"width", "height", "aspect"})
 #: Candidates of one item, more than any settings accept.
 _MAX_ROWS: Final = 1_000_000
@@ -116,6 +115,11 @@ class Axis(_Table):
     columns: tuple[str, ...] = ()
     #: Of "items": a list of values each, an empty list standing for a key that the row leaves open.
     values: Annotated[tuple[Any, ...], Field(min_length=1)]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it sets: one, or those of its columns."""
+        return self.columns or (self.key,)
 
     def at(self, index: int) -> dict[str, Any]:
         """Return what the value at `index`, from 0, sets."""
@@ -334,7 +338,7 @@ class Plan(_Table):
     def plain_end(self) -> bool:
         """Whether the last stage writes just a PNG: the same file then is the checkpoint of the stage before."""
         prefix = f"{STAGE_AXIS}{self.stages[-1].id}."
-        varied = any(key.startswith(prefix) for axis in self.axes for key in (axis.columns or (axis.key,)))
+        varied = any(key.startswith(prefix) for axis in self.axes for key in axis.keys)
         return self.stages[-1].keys.get("format", "png") == "png" and not varied
 
     def number_of(self, stage: int | str) -> int | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from hotfolder import loras
+from hotfolder.batch import STAGE_AXIS
 from hotfolder.errors import JobError, Problem, Rejected
 from hotfolder.jobfile import JobFile
 from hotfolder.names import cut, shown
-from hotfolder.plan import STAGE_AXIS, Axis, Item, MissingSource, Plan, PlannedStage, Source, UsedPreset
+from hotfolder.plan import Axis, Item, MissingSource, Plan, PlannedStage, Source, UsedPreset
 from hotfolder.presets import Preset
 from hotfolder.settings import Settings
 from hotfolder.stagekeys import Generating
@@ -134,7 +135,7 @@ def _named_loras(plan: Plan) -> set[str]:
     texts = [plan.keys.get("loras"), *(used.keys.get("loras") for used in plan.presets.values())]
     texts += [stage.keys.get("loras") for stage in plan.stages]
     for axis in plan.axes:
-        if any(key.rpartition(".")[2] == "loras" for key in axis.columns or (axis.key,)):
+        if any(key.rpartition(".")[2] == "loras" for key in axis.keys):
             rows = (axis.at(index) for index in range(len(axis.values)))
             texts += [value for row in rows for key, value in row.items() if key.rpartition(".")[2] == "loras"]
     return loras.named(texts)

@@ -56,7 +56,7 @@ class _Flow:
 
 def of(plan: Plan, outputs: Path) -> Estimate:
     """Say how much a job is, by what stands in `outputs` of those before it."""
-    varies = {key for axis in plan.axes for key in (axis.columns or (axis.key,))} - _ONLY_WORDS
+    varies = {key for axis in plan.axes for key in axis.keys} - _ONLY_WORDS
     looked_at = min(plan.items, _ITEMS) if varies else 1
     flows = [_flow(plan, plan.item(number)) for number in range(1, looked_at + 1)]
     times = plan.items / looked_at
