@@ -23,7 +23,8 @@ from hotfolder.helpers import HELPERS
 from hotfolder.helpers.helper import Helper
 from hotfolder.kinds import KINDS
 from hotfolder.kinds.kind import Kind, prepare
-from hotfolder.pool import Loaded, Offload, Pool, is_broken_device, is_out_of_memory
+from hotfolder.loading import is_broken_device, is_out_of_memory
+from hotfolder.pool import Loaded, Offload, Pool
 from hotfolder.settings import Settings, prepare_models
 
 #: Prompts whose embeddings are kept; one of FLUX.1 takes 4 MB.

@@ -1,14 +1,13 @@
 """Which models are in memory: loaded through one door, parts of the same content shared, the longest unused put out."""
 
 import gc
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
 from typing import Any, Final
 
-from hotfolder import adapters, download, models, tiny
+from hotfolder import adapters, download, loading, models, tiny
 from hotfolder.engine import Tick, UsedLora, no_tick
 from hotfolder.errors import SettingsError
 from hotfolder.helpers.helper import Helper, Ready
@@ -23,8 +22,6 @@ _ROOM_GB: Final = 2
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: Digits of the sha256 by which a LoRA is called beside its model.
 _LORA_NAME: Final = 16
-#: What PyTorch says where it raises no OutOfMemoryError.
-_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Offload(IntEnum):
@@ -133,7 +130,7 @@ class Pool:
     @property
     def used_bytes(self) -> int:
         """Memory that the weights take."""
-        return sum(map(_bytes_of, self._parts.values()))
+        return sum(map(loading.bytes_of, self._parts.values()))
 
     def get(
         self, kind: Kind, model: Model, preset: str, offload: Offload = Offload.NONE, tick: Tick = no_tick
@@ -185,7 +182,7 @@ class Pool:
         """Make sure that a LoRA is in memory beside its model; return what it is called there, after its content."""
         wanted = Model(repo=used.lora.repo, revision=used.lora.revision, file=used.lora.file)
         files = self._files(wanted, preset, tick, lambda _: None)
-        with _explained(files, "LoRA"):
+        with loading.explained(files, "LoRA"):
             name = models.sha256(files.folder / used.lora.file)[:_LORA_NAME]
             if name not in self._lora_parts or not adapters.is_loaded(loaded.pipe, name, self._lora_parts[name]):
                 try:
@@ -266,7 +263,7 @@ class Pool:
         name = f"{identity} {model.dtype}"
         self._make_room({name: files.parameters(model.variant) * _BYTES[model.dtype]})
         if name not in self._parts:
-            self._parts[name] = self._read_helper(helper, files, class_name, model)
+            self._parts[name] = loading.helper_model(helper, files, class_name, model, self._device)
             self.loads += 1
         facts = {"repo": model.repo, "revision": files.revision, "dtype": model.dtype}
         facts |= {key: value for key, value in (("variant", model.variant), ("file", model.file)) if value}
@@ -313,6 +310,17 @@ class Pool:
         if unused:
             self._free()
 
+    def _read(
+        self, found: Checkpoint, wanted: _Wanted, names: Mapping[str, str], model: Model, *, onto_device: bool
+    ) -> Any:
+        """Read a pipeline, but for the parts that are in memory."""
+        shared = {part: self._parts[name] for part, name in names.items() if name in self._parts}
+        pipe = loading.pipeline(found, wanted.pipeline, model.dtype, wanted.variant, shared)
+        if onto_device:
+            pipe.to(self._device)
+        self._parts |= {name: getattr(pipe, part) for part, name in names.items()}
+        return pipe
+
     def _free(self) -> None:
         """Give back what nothing refers to any more."""
         import torch
@@ -320,95 +328,6 @@ class Pool:
         gc.collect()  # pipelines and their hooks refer to each other
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _read(
-        self, checkpoint: Checkpoint, wanted: _Wanted, names: Mapping[str, str], model: Model, *, onto_device: bool
-    ) -> Any:
-        """Read a pipeline, but for the parts that are in memory. The one place where weights are loaded."""
-        import diffusers
-        import torch
-
-        shared = {part: self._parts[name] for part, name in names.items() if name in self._parts}
-        with _explained(checkpoint):
-            pipe = getattr(diffusers, wanted.pipeline).from_pretrained(
-                checkpoint.folder,
-                dtype=getattr(torch, model.dtype),
-                variant=wanted.variant,
-                use_safetensors=True,  # other formats can run code when they are read
-                local_files_only=True,
-                **shared,
-            )
-        pipe.set_progress_bar_config(disable=True)
-        if "transformer" in names:
-            # Whatever the environment says: another attention makes other pixels.
-            pipe.transformer.set_attention_backend("native")
-        if onto_device:
-            pipe.to(self._device)
-        self._parts |= {name: getattr(pipe, part) for part, name in names.items()}
-        return pipe
-
-    def _read_helper(self, helper: Helper, files: HelperFiles, class_name: str, model: Model) -> Ready:
-        """Read a helper model. The one place where its weights are loaded."""
-        import torch
-        import transformers
-
-        dtype = getattr(torch, model.dtype)
-        with _explained(files):
-            if files.file is not None and helper.read_file is not None:
-                read = helper.read_file(files.folder / files.file)
-                return Ready(model=read.to(self._device, dtype), processor=None)
-            read = getattr(transformers, class_name).from_pretrained(
-                files.folder,
-                dtype=dtype,
-                variant=model.variant,
-                use_safetensors=True,  # as above
-                local_files_only=True,
-            )
-            named = {"processor": helper.models[class_name]} | (
-                {"tokenizer": helper.tokenizer} if helper.tokenizer else {}
-            )
-            others = {
-                role: getattr(transformers, name).from_pretrained(files.folder, local_files_only=True)
-                for role, name in named.items()
-            }
-        return Ready(model=read.to(self._device).eval(), **others)
-
-
-@contextmanager
-def _explained(files: Checkpoint | HelperFiles, what: str = "model") -> Iterator[None]:
-    """Turn what a library says of files that it cannot load into `bad-model`."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        if is_out_of_memory(error) or is_broken_device(error):
-            raise
-        found = f"{what} {files.repo} cannot be loaded from {files.folder}: {download.first_line(error)}"
-        anew = f"delete {files.root}; it is made or got anew"
-        mend = f"mend {files.folder}, or name another one in the preset"
-        hint = mend if models.is_folder(files.repo) else anew
-        raise SettingsError("bad-model", found, hint) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the device or of the machine."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
-
-
-def is_broken_device(error: BaseException) -> bool:
-    """Whether the CUDA context is broken: nothing works on it any more in this process."""
-    import torch
-
-    if is_out_of_memory(error):
-        return False
-    return isinstance(error, torch.AcceleratorError) or (
-        isinstance(error, RuntimeError) and "CUDA error:" in str(error)
-    )
 
 
 def _wanted(kind: Kind, model: Model, preset: str) -> list[_Wanted]:
@@ -478,13 +397,3 @@ def _budget(settings: Settings, device: Any) -> float | None:
 
     free, _total = torch.cuda.mem_get_info(device)
     return float(free - _ROOM_GB * _GB)
-
-
-def _bytes_of(part: Any) -> int:
-    import torch
-
-    if isinstance(part, Ready):
-        part = part.model
-    if not isinstance(part, torch.nn.Module):
-        return 0
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*part.parameters(), *part.buffers()))
