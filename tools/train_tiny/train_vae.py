@@ -8,12 +8,15 @@ Stopped, it goes on from its last checkpoint. Writes OUT/vae, as diffusers loads
 import math
 from typing import Any, Final
 
+import numpy as np
 import torch
 from course import Course, half_where_quick, options
+from holes import empty
 from lessons import hole
 from models import make_vae
-from pictures import as_tensor, batch, edges_of, holed, scene
-from scenes import paint
+from pictures import as_tensor, batch, holed, scene
+from PIL import ImageFilter
+from scenes import SIDE, Scene, mask_of, paint
 
 _BATCH: Final = 16
 #: Of the latents' square, and the noise that is added to them: they stay near a normal distribution.
@@ -21,9 +24,14 @@ _CLOSE: Final = 1e-4
 _NOISE: Final = 0.05
 #: Side of the pieces that the first part of the steps is trained on: a quarter of the work, and most is learnt there.
 _CROP: Final = 64
-_CROPPED: Final = 0.75
+_CROPPED: Final = 0.9
+#: Pixels around a thing that belong to it, and how much more than its ground one can count, at most.
+_AROUND: Final = 7
+_MOST: Final = 24.0
 _SCORED: Final = 200
 _SCALED: Final = 512
+#: Of so many pictures one has a hole.
+_HOLED: Final = 12
 #: Drawn beforehand, and drawn from.
 _POOL: Final = 4000
 
@@ -43,21 +51,27 @@ def main() -> None:
 
 
 def _drawn(seed: int, count: int) -> torch.Tensor:
-    """Return (count, 3, h, w) in -127 .. 127, of int8."""
+    """Return (count, 4, h, w) in -127 .. 127, of int8: RGB, and how much each pixel counts besides 1."""
     drawn = torch.stack([_example(seed, number) for number in range(count)])
-    return (drawn * 127.5).round().clamp(-127, 127).to(torch.int8)
+    return drawn.round().clamp(-127, 127).to(torch.int8)
 
 
 def _example(seed: int, number: int) -> torch.Tensor:
-    """Return a scene; now and then with a hole, or its edges alone: what `fill` and `control` are shown."""
-    match number % 10:
-        case 8:
-            found = hole(seed, number)
-            return holed(paint(found.scene), found.mask)
-        case 9:
-            return as_tensor(edges_of(paint(scene(seed, number))))
-        case _:
-            return as_tensor(paint(scene(seed, number)))
+    """Return a scene; now and then with a hole, which is what `fill` is shown."""
+    found = hole(seed, number)
+    painted = paint(found.scene)
+    if number % _HOLED:
+        return torch.cat([127.5 * as_tensor(painted), _counted(found.scene)[None]])
+    return torch.cat([127.5 * holed(painted, found.mask), _counted(empty(found))[None]])
+
+
+def _counted(shown: Scene) -> torch.Tensor:
+    """Return how much each pixel counts besides 1, (h, w): each thing as much as the ground, however small."""
+    counted = torch.zeros(SIDE, SIDE)
+    for thing in shown.things:
+        around = torch.from_numpy(np.asarray(mask_of(thing, SIDE).filter(ImageFilter.MaxFilter(_AROUND))) > 127)
+        counted += around * min(_MOST, SIDE * SIDE / float(around.sum()))
+    return counted
 
 
 def psnr(vae: Any, seed: int) -> float:
@@ -70,10 +84,10 @@ def psnr(vae: Any, seed: int) -> float:
 
 def _loss(vae: Any, pool: torch.Tensor, chance: torch.Generator, *, cropped: bool) -> torch.Tensor:
     chosen = torch.randint(len(pool), (_BATCH,), generator=chance)
-    images = pool[chosen].to(torch.float32) / 127.5
+    drawn = pool[chosen].to(torch.float32)
     if cropped:
-        top, left = (int(torch.randint(images.shape[-1] - _CROP + 1, (1,), generator=chance)) for _ in range(2))
-        images = images[:, :, top : top + _CROP, left : left + _CROP]
+        drawn = torch.stack([_piece(one, chance) for one in drawn])
+    images, counted = drawn[:, :3] / 127.5, 1 + drawn[:, 3:]
     with half_where_quick():
         told = vae.encode(images).latent_dist
         latents = told.mean + _NOISE * torch.randn(told.mean.shape, generator=chance)
@@ -81,8 +95,17 @@ def _loss(vae: Any, pool: torch.Tensor, chance: torch.Generator, *, cropped: boo
     off = back.float() - images
     # The posterior is never drawn from in training; its variance is brought to that of the noise, for whoever does.
     variance = (told.logvar.float() - 2 * math.log(_NOISE)).square().mean()
-    loss: torch.Tensor = off.abs().mean() + off.square().mean() + _CLOSE * told.mean.float().square().mean()
+    wrong = (counted * (off.abs() + off.square())).sum() / (3 * counted.sum())
+    loss: torch.Tensor = wrong + _CLOSE * told.mean.float().square().mean()
     return loss.add(variance, alpha=_CLOSE)
+
+
+def _piece(drawn: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+    """Return a square of a picture that something is in."""
+    row, column = divmod(int(torch.multinomial(1 + drawn[3].flatten(), 1, generator=chance)), SIDE)
+    up, left = (int(torch.randint(_CROP, (1,), generator=chance)) for _ in range(2))
+    top, left = (min(max(0, at), SIDE - _CROP) for at in (row - up, column - left))
+    return drawn[:, top : top + _CROP, left : left + _CROP]
 
 
 def _scale(vae: Any, images: torch.Tensor) -> None:
