@@ -17,6 +17,12 @@ def of_aspect(aspect: str, default: tuple[int, int]) -> tuple[int, int]:
     return _nearest(across * side), _nearest(down * side)
 
 
+def of_side(width: int | None, height: int | None, like: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of which one side is told, and the other follows the shape of a picture."""
+    across, down = _shaped(width, height, like)
+    return _nearest(across), _nearest(down)
+
+
 def decide(
     width: int | None,
     height: int | None,
@@ -41,8 +47,7 @@ def decide(
         wanted = width or default[0], height or default[1]
         size = _nearest(wanted[0]), _nearest(wanted[1])
     elif width or height:
-        scale = width / like[0] if width else (height or 0) / like[1]
-        wanted = width or round(like[0] * scale), height or round(like[1] * scale)
+        wanted = _shaped(width, height, like)
         size = _nearest(wanted[0]), _nearest(wanted[1])
     else:
         wanted = like
@@ -58,6 +63,11 @@ def decide(
         if text not in notices:
             notices.append(text)
     return size
+
+
+def _shaped(width: int | None, height: int | None, like: tuple[int, int]) -> tuple[int, int]:
+    scale = width / like[0] if width else (height or 0) / like[1]
+    return width or round(like[0] * scale), height or round(like[1] * scale)
 
 
 def _nearest_of(sizes: Sequence[str], wanted: tuple[int, int]) -> tuple[int, int]:

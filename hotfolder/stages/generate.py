@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from hotfolder import loras
+from hotfolder import loras, sizes
 from hotfolder.engine import Request, UsedLora
 from hotfolder.errors import JobError
 from hotfolder.presets import SIZE_STEP
@@ -25,7 +25,8 @@ def request_of(call: Call, work: Work, picture: Image.Image | None, **changes: A
     like = work.control if use.kind == "control" else picture
     width, height = told.width, told.height
     if (width is None or height is None) and like is not None:
-        width, height = _size(width, height, like)
+        either = width or height
+        width, height = sizes.of_side(width, height, like.size) if either else size_like(like)
     asked: dict[str, Any] = {
         "kind": use.kind,
         "preset": use.preset,
@@ -57,15 +58,6 @@ def size_like(picture: Image.Image) -> tuple[int, int]:
     """Return the size at which a picture is worked on: its own, sides rounded down to what a model can make."""
     across, down = (max(SIZE_STEP, side // SIZE_STEP * SIZE_STEP) for side in picture.size)
     return across, down
-
-
-def _size(width: int | None, height: int | None, like: Image.Image) -> tuple[int, int]:
-    """Return the size of a picture made from `like`, where one side may be asked for."""
-    if width is not None:
-        return width, max(SIZE_STEP, round(like.height * width / like.width / SIZE_STEP) * SIZE_STEP)
-    if height is not None:
-        return max(SIZE_STEP, round(like.width * height / like.height / SIZE_STEP) * SIZE_STEP), height
-    return size_like(like)
 
 
 def _run(work: Work, call: Call) -> Outcome:
