@@ -69,7 +69,7 @@ def make_vae() -> Any:
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 5,
         up_block_types=("UpDecoderBlock2D",) * 5,
-        block_out_channels=(8, 16, 48, 96, 128),
+        block_out_channels=(8, 16, 32, 64, 64),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
         # Eight groups on eight channels would cost 16 dB.

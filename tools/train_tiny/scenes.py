@@ -61,7 +61,7 @@ PLACES: Final[dict[Place, Point]] = {
 MARGIN: Final = 0.045
 Size = Literal["small", "", "large"]
 #: Half of a thing's width, in sides of the picture: from, to.
-SIZES: Final[dict[Size, tuple[float, float]]] = {"small": (0.13, 0.15), "": (0.18, 0.22), "large": (0.26, 0.30)}
+SIZES: Final[dict[Size, tuple[float, float]]] = {"small": (0.15, 0.17), "": (0.19, 0.23), "large": (0.26, 0.30)}
 #: How several things stand: in a row from left to right, or one above the other.
 Order = Literal["alone", "row", "stack"]
 
@@ -128,13 +128,13 @@ def _lay_out(chance: random.Random, named: list[tuple[str, str]], ground: Ground
     if count == 1:
         return Scene(things=(_draw_alone(chance, *named[0]),), ground=ground, seed=chance.getrandbits(32))
     order: Order = "stack" if count == 2 and chance.random() < 0.4 else "row"
-    radius = 0.18 if count == 2 else 0.13
+    radius, beside = (0.186, 0.02) if count == 2 else (0.141, 0.01)
     made = []
     for number, (name, colour) in enumerate(named):
-        along = (number + 0.5) / count + chance.uniform(-0.02, 0.02)
+        along = (number + 0.5) / count + chance.uniform(-beside, beside)
         across = 0.5 + chance.uniform(-0.12, 0.12)
         at = (along, across) if order == "row" else (across, along)
-        made.append(Thing(name=name, colour=colour, at=at, radius=radius * chance.uniform(0.9, 1.1)))
+        made.append(Thing(name=name, colour=colour, at=at, radius=radius * chance.uniform(0.95, 1.05)))
     return Scene(things=tuple(made), ground=ground, order=order, seed=chance.getrandbits(32))
 
 
@@ -307,7 +307,9 @@ def _house(pen: _Pen) -> None:
 
 
 def _sun(pen: _Pen) -> None:
-    outer, inner = _around(8, 1.0), _around(8, 0.55, -math.pi / 2 + math.pi / 8)
+    # Long rays and short ones: eight alike, seen by a model of so few pixels, would be a circle.
+    outer = [point for pair in zip(_around(4, 1.0), _around(4, 0.72, -math.pi / 4), strict=True) for point in pair]
+    inner = _around(8, 0.46, -math.pi / 2 + math.pi / 8)
     pen.shape(*(point for pair in zip(outer, inner, strict=True) for point in pair))
 
 

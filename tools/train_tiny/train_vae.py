@@ -24,7 +24,7 @@ _CLOSE: Final = 1e-4
 _NOISE: Final = 0.05
 #: Side of the pieces that the first part of the steps is trained on: a quarter of the work, and most is learnt there.
 _CROP: Final = 64
-_CROPPED: Final = 0.9
+_CROPPED: Final = 0.92
 #: Pixels around a thing that belong to it, and how much more than its ground one can count, at most.
 _AROUND: Final = 7
 _MOST: Final = 24.0
