@@ -3,10 +3,12 @@
 Uses nothing but the folder and the command `hotfolder serve`, as any other program would.
 """
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import tomllib
 from contextlib import suppress
@@ -50,10 +52,16 @@ ENDS: Final = {"completed", "partial", "failed", "cancelled", "rejected"}
 PATIENCE_S: Final = 600.0
 #: Pixels: the tiny models make squares of this size.
 SIDE: Final = 128
+#: Of the sheet: between two pictures, and of the prompt below each.
+GAP: Final = 12
+TEXT_HEIGHT: Final = 52
 
 
 def main() -> int:
     """Return 0 if every job completed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sheet", type=Path, help="write all prompts, with their pictures, as one picture")
+    options = parser.parse_args()
     draw_pictures()
     before = {path.name for path in OUTPUTS.glob("demo-*_take*")}
     for name, text in JOBS.items():
@@ -67,7 +75,10 @@ def main() -> int:
             if daemon.poll() is None and len(states) < len(JOBS):
                 daemon.terminate()
         log.seek(0)
-        return report(states, log.read().splitlines())
+        code = report(states, log.read().splitlines())
+    if options.sheet is not None and code == 0:
+        draw_sheet(states, options.sheet)
+    return code
 
 
 def draw_pictures() -> None:
@@ -146,6 +157,21 @@ def report(states: dict[str, dict[str, Any]], log: list[str]) -> int:
         return 1
     print(f"all of them at a glance: {OUTPUTS / 'index.html'}")
     return 0
+
+
+def draw_sheet(states: dict[str, dict[str, Any]], file: Path) -> None:
+    """Draw the pictures of the prompts in rows, and below each its prompt."""
+    job, status = next((job, status) for job, status in states.items() if job.startswith("demo-prompts"))
+    across, high = 4, SIDE + TEXT_HEIGHT
+    rows = -(-len(PROMPTS) // across)
+    sheet = Image.new("RGB", (across * (SIDE + GAP) - GAP, rows * high), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (prompt, output) in enumerate(zip(PROMPTS, status["outputs"], strict=True)):
+        left, top = number % across * (SIDE + GAP), number // across * high
+        with Image.open(OUTPUTS / job / output["file"]) as picture:
+            sheet.paste(picture, (left, top))
+        pen.multiline_text((left, top + SIDE + 3), "\n".join(textwrap.wrap(prompt, 24)), fill="black", font_size=11)
+    sheet.save(file)
 
 
 if __name__ == "__main__":

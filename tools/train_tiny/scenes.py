@@ -307,10 +307,10 @@ def _house(pen: _Pen) -> None:
 
 
 def _sun(pen: _Pen) -> None:
-    # Long rays and short ones: eight alike, seen by a model of so few pixels, would be a circle.
-    outer = [point for pair in zip(_around(4, 1.0), _around(4, 0.72, -math.pi / 4), strict=True) for point in pair]
-    inner = _around(8, 0.46, -math.pi / 2 + math.pi / 8)
-    pen.shape(*(point for pair in zip(outer, inner, strict=True) for point in pair))
+    # Four rays: eight would be a circle to a model of so few pixels.
+    pen.oval(-0.6, -0.6, 0.6, 0.6)
+    for x, y in _around(4, 1.0):
+        pen.shape((x, y), (0.5 * x + 0.26 * y, 0.5 * y - 0.26 * x), (0.5 * x - 0.26 * y, 0.5 * y + 0.26 * x))
 
 
 def _mug(pen: _Pen) -> None:
