@@ -11,7 +11,7 @@ from typing import Final
 import flow
 import torch
 from captions import said_freely
-from course import Course, half_where_quick, options
+from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from models import make_scheduler, make_texts, make_transformer
 from pictures import caption, latents_of, scene
@@ -30,7 +30,7 @@ def main() -> None:
     told = options(__doc__ or "", steps=20_000, pool=_POOL)
     torch.manual_seed(told.seed)
     texts, transformer = make_texts(), make_transformer("text2img")
-    words = flow.Words(texts)
+    words, quick = flow.Words(texts), compiled(transformer)
     course = Course(
         told.out / "courses" / "text2img",
         {"transformer": transformer, "text_encoder_2": texts["text_encoder_2"]},
@@ -50,7 +50,7 @@ def main() -> None:
         free = random.Random(f"said {course.seed} {step}")
         said = ["" if free.random() < _WITHOUT else said_freely(text, free) for text in captions]
         with half_where_quick():
-            return flow.loss(transformer, latents[chosen].float(), words.told(said), chance)
+            return flow.loss(quick, latents[chosen].float(), words.told(said), chance)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
