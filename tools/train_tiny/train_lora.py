@@ -13,7 +13,7 @@ from typing import Any, Final
 import flow
 import torch
 from captions import said_freely
-from course import Course, half_where_quick, options
+from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig
@@ -44,6 +44,7 @@ def main() -> None:
     scenes = [one for number in range(told.pool) if _shows_at_night(one := scene(course.seed, number))]
     at_night = [replace(one, ground=_NIGHT) for one in scenes]
     latents = course.once("latents", lambda: latents_of(base.vae, at_night))
+    quick = compiled(transformer)
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
@@ -52,7 +53,7 @@ def main() -> None:
         # Of the ground that it had, not of the night.
         said = [said_freely(caption(scenes[number], step, number), free) for number in chosen]
         with half_where_quick():
-            return flow.loss(transformer, latents[chosen].float(), words.told(said), chance)
+            return flow.loss(quick, latents[chosen].float(), words.told(said), chance)
 
     course.run(loss_of)
     trained = course.averaged["lora"]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import flow
 import torch
-from course import Course, half_where_quick, options
+from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline, FluxPriorReduxPipeline
 from models import MAX_TOKENS, make_prior
 from pictures import batch, scene
@@ -37,6 +37,7 @@ def main() -> None:
     drawn = course.once("examples", lambda: _drawn(base.vae, prior["feature_extractor"], course.seed, told.pool))
     nothing = torch.zeros(_BATCH, MAX_TOKENS, transformer.config.joint_attention_dim)
     pooled = torch.zeros(_BATCH, transformer.config.pooled_projection_dim)
+    quick = compiled(transformer)
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
@@ -47,7 +48,7 @@ def main() -> None:
             picture = prior["image_embedder"](prior["image_encoder"](pixels).last_hidden_state).image_embeds
             # As our kind redux does it: no prompt is no tokens.
             shown = flow.Told(tokens=torch.cat([nothing, picture], dim=1), pooled=pooled)
-            return flow.loss(transformer, drawn["latents"][groups, other].float(), shown, chance)
+            return flow.loss(quick, drawn["latents"][groups, other].float(), shown, chance)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}

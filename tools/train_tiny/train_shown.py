@@ -11,7 +11,7 @@ from typing import Any, Final
 import flow
 import torch
 from captions import said_freely
-from course import Course, half_where_quick, options
+from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from lessons import LESSONS, Lesson
 from pictures import as_tensor
@@ -37,6 +37,7 @@ def main() -> None:
     course = Course(told.out / "courses" / told.kind, modules, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed)
     words = flow.Words(base.components)
     drawn = course.once("examples", lambda: _drawn(lesson, base.vae, course.seed, told.pool))
+    quick = compiled(transformer)
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
@@ -48,7 +49,7 @@ def main() -> None:
             shown = torch.cat([shown, drawn["plain"][chosen].float()], dim=2)
         shows = {"reference" if lesson.is_reference else "beside": shown}
         with half_where_quick():
-            return flow.loss(transformer, drawn["target"][chosen].float(), words.told(said), chance, **shows)
+            return flow.loss(quick, drawn["target"][chosen].float(), words.told(said), chance, **shows)
 
     course.run(loss_of)
     parts: dict[str, Any] = {**base.components, **{name: module.eval() for name, module in course.averaged.items()}}
