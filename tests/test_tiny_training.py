@@ -7,16 +7,17 @@ import pytest
 import torch
 from course import Course
 from models import make_texts
+from muon import orthogonal
 
 
 class Stopped(Exception):
     """Somebody pulled the plug."""
 
 
-def line(folder: Path, steps: int = 200) -> tuple[Course, torch.nn.Linear]:
+def line(folder: Path, steps: int = 200, muon: float | None = None) -> tuple[Course, torch.nn.Linear]:
     torch.manual_seed(1)
     model = torch.nn.Linear(2, 1)
-    return Course(folder, {"line": model}, steps=steps, rate=0.05, ema=0.9, seed=7), model
+    return Course(folder, {"line": model}, steps=steps, rate=0.05, muon=muon, ema=0.9, seed=7), model
 
 
 def loss_of(model: torch.nn.Linear, step: int) -> torch.Tensor:
@@ -26,8 +27,12 @@ def loss_of(model: torch.nn.Linear, step: int) -> torch.Tensor:
     return torch.nn.functional.mse_loss(model(points), wanted)
 
 
-def test_a_course_learns_and_draws_its_curve(tmp_path: Path) -> None:
-    course, model = line(tmp_path, 1000)
+OPTIMIZERS = pytest.mark.parametrize("muon", [None, 0.05], ids=["adamw", "muon"])
+
+
+@OPTIMIZERS
+def test_a_course_learns_and_draws_its_curve(tmp_path: Path, muon: float | None) -> None:
+    course, model = line(tmp_path, 1000, muon)
     course.run(lambda step: loss_of(model, step))
     curve = [json.loads(one) for one in (tmp_path / "curve.jsonl").read_text().splitlines()]
     assert [point["step"] for point in curve] == list(range(50, 1001, 50))
@@ -36,11 +41,12 @@ def test_a_course_learns_and_draws_its_curve(tmp_path: Path) -> None:
     assert torch.allclose(averaged, torch.tensor([[2.0, -1.0]]), atol=0.05)
 
 
-def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    whole, model = line(tmp_path / "whole")
+@OPTIMIZERS
+def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, muon: float | None) -> None:
+    whole, model = line(tmp_path / "whole", muon=muon)
     whole.run(lambda step: loss_of(model, step))
 
-    first, first_model = line(tmp_path / "stopped")
+    first, first_model = line(tmp_path / "stopped", muon=muon)
 
     def until_120(step: int) -> torch.Tensor:
         if step == 120:
@@ -51,11 +57,21 @@ def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> N
 
     with pytest.raises(Stopped):
         first.run(until_120)
-    second, second_model = line(tmp_path / "stopped")
+    second, second_model = line(tmp_path / "stopped", muon=muon)
     assert (second.step, second.seed) == (120, 7)
     second.run(lambda step: loss_of(second_model, step))
     assert torch.equal(second_model.weight, model.weight)
     assert torch.equal(second.averaged["line"].get_parameter("weight"), whole.averaged["line"].get_parameter("weight"))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 16), (2, 16, 4)])
+def test_a_step_of_muon_goes_as_far_in_every_direction(shape: tuple[int, int, int]) -> None:
+    given = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = orthogonal(given)
+    sizes = torch.linalg.svdvals(found)
+    assert ((sizes > 0.6) & (sizes < 1.25)).all()
+    left, _, right = torch.linalg.svd(given, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity(found.flatten(), (left @ right).flatten(), dim=0) > 0.95
 
 
 def test_words_are_tokens_also_with_a_capital_and_one_unheard_of_is_one() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import torch
+from muon import Muon
 
 _T = TypeVar("_T")
 
@@ -46,7 +47,15 @@ class Course:
     """Trains modules for a number of steps. Stopped at any time, it goes on from its last checkpoint."""
 
     def __init__(
-        self, folder: Path, modules: dict[str, torch.nn.Module], *, steps: int, rate: float, ema: float, seed: int
+        self,
+        folder: Path,
+        modules: dict[str, torch.nn.Module],
+        *,
+        steps: int,
+        rate: float,
+        ema: float,
+        seed: int,
+        muon: float | None = None,
     ) -> None:
         """Take up a course, or begin one.
 
@@ -54,11 +63,19 @@ class Course:
             folder: for `checkpoint.pt`, `curve.jsonl`, and `course.json`, which tells how it went.
             rate: the highest, reached after a warm-up; in the last part of the steps it falls.
             ema: how much of the average of the weights is kept at a step; what is used in the end is the average.
+            muon: the same as `rate`, of the matrices of transformers; None: they are stepped as all else is, by AdamW.
         """
-        self._folder, self._modules, self._steps, self._rate, self._ema = folder, modules, steps, rate, ema
-        self._parameters = [one for module in modules.values() for one in module.parameters() if one.requires_grad]
-        # Fused: for so many small tensors the loop of Python would take a tenth of a step.
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        self._folder, self._modules, self._steps, self._ema = folder, modules, steps, ema
+        named = [pair for module in modules.values() for pair in module.named_parameters() if pair[1].requires_grad]
+        self._parameters = [one for _, one in named]
+        matrices = [one for name, one in named if muon is not None and _is_inner(name, one)]
+        others = [one for name, one in named if muon is None or not _is_inner(name, one)]
+        #: Each with its highest rate. Fused: for so many small tensors the loop of Python would take a tenth of a step.
+        self._optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True), rate)
+        ]
+        if muon is not None:
+            self._optimizers.append((Muon(matrices, lr=muon), muon))
         self.averaged = deepcopy(modules)
         self._losses: list[float] = []
         self._commits: list[str] = []
@@ -77,13 +94,15 @@ class Course:
         """
         began, kept = time.monotonic() - self.seconds, time.monotonic()
         while self.step < self._steps:
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._rate * _shape(self.step / self._steps)
             loss = loss_of(self.step)
-            self._optimizer.zero_grad(set_to_none=True)
+            for optimizer, rate in self._optimizers:
+                optimizer.zero_grad(set_to_none=True)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * _shape(self.step / self._steps)
             loss.backward()  # type: ignore[no-untyped-call]  # torch says so itself
             torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
-            self._optimizer.step()
+            for optimizer, _ in self._optimizers:
+                optimizer.step()
             self._average()
             self.step += 1
             self.seconds = time.monotonic() - began
@@ -139,7 +158,7 @@ class Course:
             "seconds": self.seconds,
             "seed": self.seed,
             "commits": self._commits,
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer, _ in self._optimizers],
             "modules": {name: module.state_dict() for name, module in self._modules.items()},
             "averaged": {name: module.state_dict() for name, module in self.averaged.items()},
         }
@@ -152,7 +171,8 @@ class Course:
         state = torch.load(self._file, weights_only=True)
         self.step, self.seconds, self.seed = state["step"], state["seconds"], state["seed"]
         self._commits = state.get("commits", [])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for (optimizer, _), kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
             self.averaged[name].load_state_dict(state["averaged"][name])
@@ -176,6 +196,12 @@ def _commit() -> str:
         return ""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
+
+
+def _is_inner(name: str, weight: torch.Tensor) -> bool:
+    """Whether a weight is a matrix inside a transformer: not a table, nor what leads in or out, nor a modulation."""
+    outer = ("embed", "shared", "relative", "norm")
+    return weight.ndim == 2 and name != "proj_out.weight" and not any(part in name for part in outer)
 
 
 def _tensors(module: torch.nn.Module) -> Iterable[torch.Tensor]:

@@ -1,6 +1,6 @@
 """Trains the transformer of `tiny`, and its T5, to draw what a caption says; needs the VAE of train_vae.py.
 
-    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 20000]
+    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 24000]
 
 Stopped, it goes on from its last checkpoint. Writes OUT/text2img, a whole pipeline as diffusers loads it.
 """
@@ -16,18 +16,18 @@ from diffusers import FluxPipeline
 from models import make_scheduler, make_texts, make_transformer
 from pictures import caption, latents_of, scene
 
-_BATCH: Final = 64
+_BATCH: Final = 32
 #: Of all captions; what is drawn without one helps those with.
 _WITHOUT: Final = 0.1
 #: Of the others; then the ground may be any.
 _SILENT: Final = 0.1
 #: Scenes that are drawn and encoded beforehand.
-_POOL: Final = 24_000
+_POOL: Final = 16_000
 
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=20_000, pool=_POOL)
+    told = options(__doc__ or "", steps=24_000, pool=_POOL)
     torch.manual_seed(told.seed)
     texts, transformer = make_texts(), make_transformer("text2img")
     words, quick = flow.Words(texts), compiled(transformer)
@@ -36,6 +36,7 @@ def main() -> None:
         {"transformer": transformer, "text_encoder_2": texts["text_encoder_2"]},
         steps=told.steps,
         rate=1.5e-3,
+        muon=6e-3,
         ema=0.9995,
         seed=told.seed,
     )

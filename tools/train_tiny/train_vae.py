@@ -1,6 +1,6 @@
 """Trains the VAE of the tiny models on drawn scenes.
 
-    python tools/train_tiny/train_vae.py --out build/tiny [--steps 4000]
+    python tools/train_tiny/train_vae.py --out build/tiny [--steps 8000]
 
 Stopped, it goes on from its last checkpoint. Writes OUT/vae, as diffusers loads it.
 """
@@ -38,7 +38,7 @@ _POOL: Final = 4000
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=4000, pool=_POOL)
+    told = options(__doc__ or "", steps=8000, pool=_POOL)
     torch.manual_seed(told.seed)
     vae = make_vae()
     course = Course(told.out / "courses" / "vae", {"vae": vae}, steps=told.steps, rate=2e-3, ema=0.995, seed=told.seed)
