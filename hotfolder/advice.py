@@ -64,14 +64,18 @@ def problem_of(
                 code="wrong-kind", message=what or f"text2img does not take {key}", hint=f"{takers} would", line=line
             )
         return unknown_key(key, line)
-    found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {short(item['input'])}"
+    found, text = in_words(item)
     where = f"{lane_file}: " if path and path[0] not in document.table and path[0] in lane_keys else ""
-    text = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if item["type"] in {"model_type", "dict_type"}:
         text = f"a table is accepted: a line [{key}], and its keys below"
-    return Problem(
-        code="bad-value", message=f"{where}{key}{found}: {text[:1].lower()}{text[1:]}", hint=_accepted(path), line=line
-    )
+    return Problem(code="bad-value", message=f"{where}{key}{found}: {text}", hint=_accepted(path), line=line)
+
+
+def in_words(item: Any) -> tuple[str, str]:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Return what pydantic found, such as " = 3", or "" where that is no value, and what is wrong with it."""
+    found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {short(item['input'])}"
+    text = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return found, f"{text[:1].lower()}{text[1:]}"
 
 
 def is_of_some_kind(item: Any) -> bool:  # noqa: ANN401 - pydantic's ErrorDetails

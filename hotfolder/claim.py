@@ -123,33 +123,31 @@ def put_back(hidden: Path, path: Path) -> None:
         return
     for number in range(1, 1000):
         name = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        try:
-            # A rename would overwrite.
-            os.link(hidden, name)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            if error.errno not in _NO_LINKS or os.path.lexists(name):
-                raise
-            hidden.rename(name)
+        if _take_name(hidden, name):
             return
-        hidden.unlink()
-        return
 
 
 def _release(hidden: Path, path: Path) -> None:
     """Give a control file its name back, unless a newer one has it: as if that had overwritten this one."""
+    if not _take_name(hidden, path):
+        hidden.unlink()
+
+
+def _take_name(hidden: Path, name: Path) -> bool:
+    """Rename a file if that name is free, and return whether it was; a rename alone would overwrite."""
     try:
-        os.link(hidden, path)
+        os.link(hidden, name)
     except FileExistsError:
-        pass
+        return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if not os.path.lexists(path):
-            hidden.rename(path)
-            return
+        if os.path.lexists(name):
+            return False
+        hidden.rename(name)
+        return True
     hidden.unlink()
+    return True
 
 
 def _hidden_control(path: Path) -> Path:

@@ -10,7 +10,7 @@ from hotfolder.batch import STAGE_AXIS, AxisSaid
 from hotfolder.errors import Problem
 from hotfolder.jobtext import MAX_WRONG_VALUES, JobText, Keyed
 from hotfolder.kindkeys import CommonKeys
-from hotfolder.names import cut, short, shown
+from hotfolder.names import cut, shown
 from hotfolder.stagekeys import STAGE_KEYS, Generating
 
 
@@ -99,10 +99,9 @@ class _Checks:
             wrong = [item for item in error.errors() if not item["loc"] or f"{prefix}{item['loc'][0]}" in said]
             for item in wrong:
                 key = f"{prefix}{item['loc'][0]}" if item["loc"] else next(iter(said))
-                told = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
                 of = text.of_list(axis, index) or "matrix: "
-                found = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {short(item['input'])}"
-                text.problem(text.axis_path(axis, key), "bad-value", f"{of}{key}{found}: {told[:1].lower()}{told[1:]}")
+                found, told = advice.in_words(item)
+                text.problem(text.axis_path(axis, key), "bad-value", f"{of}{key}{found}: {told}")
             return len(wrong)
         return 0
 

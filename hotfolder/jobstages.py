@@ -3,10 +3,10 @@
 import difflib
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hotfolder import pipelines
-from hotfolder.advice import MAX_LOOKED_AT
+from hotfolder.advice import MAX_LOOKED_AT, in_words
 from hotfolder.batch import STAGE_AXIS
 from hotfolder.errors import HotfolderError, Problem
 from hotfolder.jobtext import JobText, Keyed
@@ -117,10 +117,9 @@ def _problem_of(text: JobText, stage: SaidStage, cls: type[StageKeys], item: Any
     if item["type"] == "missing":
         hint = f"add a line {key} = ..." if listed else f"add [stage.{stage.id}], and {key} = ... below"
         return Problem(code="missing-key", message=f"{where} is left open, and nothing fills it", hint=hint, line=line)
-    told = item["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    value = "" if isinstance(item["input"], (dict, BaseModel)) else f" = {short(item['input'])}"
+    value, told = in_words(item)
     code = "missing-key" if not item["loc"] and " needed" in told else "bad-value"
     hint = ""
     if code == "missing-key":
         hint = "add a line for it" if listed else f"add [stage.{stage.id}], and the key below"
-    return Problem(code=code, message=f"{where}{value}: {told[:1].lower()}{told[1:]}", hint=hint, line=line)
+    return Problem(code=code, message=f"{where}{value}: {told}", hint=hint, line=line)
