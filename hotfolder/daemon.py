@@ -6,14 +6,12 @@ status says `stopped`, the workspace is free.
 
 import os
 import shutil
-import signal
 import sys
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Final, TextIO
 
 from pydantic import BaseModel
@@ -38,6 +36,7 @@ from hotfolder.scanner import Scanner
 from hotfolder.settings import Settings
 from hotfolder.settle import Settler
 from hotfolder.shop import Shop, failure_of
+from hotfolder.signals import ended_by_signals
 from hotfolder.spool import Spool
 from hotfolder.takes import Takes
 from hotfolder.thumbs import Thumbs
@@ -103,7 +102,7 @@ def serve(
     mode = "direct" if only else "queued"
     with ExitStack() as stack:
         stack.enter_context(Lock(settings.workspace, mode=mode, started_at=str(clock.now())))
-        stack.enter_context(_signals(stop))
+        stack.enter_context(ended_by_signals(stop))
         _build_models()
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(_TURN_S)
@@ -406,27 +405,6 @@ class _Daemon:
         busy_s = (self._clock.monotonic() - self._passes[1], self._worker.saving_s, self._preparer.busy_s)
         if max(busy_s) < _PASS_DEADLINE_S:
             self._notifier.send("WATCHDOG=1")
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set `stop`, the second one ends the process at once; only in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    handled = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, handle) for number in handled}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _make_folders(settings: Settings) -> None:

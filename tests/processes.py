@@ -1,5 +1,6 @@
 """Daemons as processes of their own, started and ended by tests."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -61,6 +62,12 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+    def send_to_another_thread(self, number: signal.Signals) -> None:
+        """Have the signal taken by a thread that is not the main one."""
+        other = next(int(task.name) for task in Path(f"/proc/{self.pid}/task").iterdir() if int(task.name) != self.pid)
+        if ctypes.CDLL(None, use_errno=True).tgkill(self.pid, other, number) != 0:
+            raise OSError(ctypes.get_errno(), "tgkill")
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
