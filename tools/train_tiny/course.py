@@ -26,12 +26,13 @@ _WARM_UP: Final = 0.02
 _FALL: Final = 0.3
 
 
-def options(about: str, *, steps: int, pool: int, kinds: Sequence[str] = ()) -> argparse.Namespace:
+def options(about: str, *, steps: int, pool: int, kinds: Sequence[str] = (), **numbers: int) -> argparse.Namespace:
     """Read what a training is told: out, steps, pool, seed, and of several kinds which.
 
     Args:
         about: the module's docstring.
         pool: scenes that are drawn beforehand.
+        numbers: what a training is told besides.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     if kinds:
@@ -40,6 +41,8 @@ def options(about: str, *, steps: int, pool: int, kinds: Sequence[str] = ()) -> 
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--pool", type=int, default=pool, help="scenes that are drawn beforehand")
     parser.add_argument("--seed", type=int, default=1)
+    for name, number in numbers.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=number)
     return parser.parse_args()
 
 

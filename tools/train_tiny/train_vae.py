@@ -1,11 +1,15 @@
-"""Trains the VAE of the tiny models on drawn scenes.
+"""Trains the VAE of the tiny models on drawn scenes, and then its decoder alone, to which small things are the hardest.
 
-    python tools/train_tiny/train_vae.py --out build/tiny [--steps 8000]
+    python tools/train_tiny/train_vae.py --out build/tiny [--steps 8000] [--decoder-steps 3000]
 
-Stopped, it goes on from its last checkpoint. Writes OUT/vae, as diffusers loads it.
+Stopped, it goes on from its last checkpoint. Writes OUT/vae, as diffusers loads it. More steps of the decoder leave the
+latents as they are, and with them every model that was trained on them.
 """
 
+import argparse
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -38,21 +42,52 @@ _POOL: Final = 4000
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=8000, pool=_POOL)
+    told = options(__doc__ or "", steps=8000, pool=_POOL, decoder_steps=3000)
     torch.manual_seed(told.seed)
     vae = make_vae()
     course = Course(told.out / "courses" / "vae", {"vae": vae}, steps=told.steps, rate=2e-3, ema=0.995, seed=told.seed)
-    pool = course.once("pool", lambda: _drawn(course.seed, told.pool))
+    pool = course.once("pool", lambda: _drawn(course.seed, range(told.pool)))
     course.run(lambda step: _loss(vae, pool, course.chance(step), cropped=step < _CROPPED * told.steps))
     trained: Any = course.averaged["vae"].eval()
     _scale(trained, batch([scene(course.seed, number) for number in range(_SCALED)]))
+    trained.decoder = _sharpened(trained, told)
     trained.save_pretrained(told.out / "vae")
     print(f"vae: {psnr(trained, told.seed):.1f} dB on {_SCORED} pictures that it has not seen")
 
 
-def _drawn(seed: int, count: int) -> torch.Tensor:
-    """Return (count, 4, h, w) in -127 .. 127, of int8: RGB, and how much each pixel counts besides 1."""
-    drawn = torch.stack([_example(seed, number) for number in range(count)])
+def _sharpened(vae: Any, told: argparse.Namespace) -> torch.nn.Module:
+    """Train the decoder on: on whole pictures, of which those of several things are as many as those of one."""
+    vae.requires_grad_(requires_grad=False)
+    vae.decoder.requires_grad_(requires_grad=True)
+    folder, steps = told.out / "courses" / "vae-decoder", told.decoder_steps
+    course = Course(folder, {"decoder": vae.decoder}, steps=steps, rate=1e-3, ema=0.995, seed=told.seed)
+    pool = course.once("pool", lambda: _drawn(course.seed, _evenly(course.seed, told.pool)))
+
+    def loss_of(step: int) -> torch.Tensor:
+        chance = course.chance(step)
+        drawn = pool[torch.randint(len(pool), (_BATCH,), generator=chance)].to(torch.float32)
+        with half_where_quick():
+            latents = vae.encode(drawn[:, :3] / 127.5).latent_dist.mean
+            back = vae.decode(latents + _NOISE * torch.randn(latents.shape, generator=chance)).sample
+        return _wrong(back, drawn)
+
+    course.run(loss_of)
+    return course.averaged["decoder"].eval()
+
+
+def _evenly(seed: int, count: int) -> list[int]:
+    """Return numbers of scenes, of which as many have one thing as have two, and three."""
+    found: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    for number in itertools.count():
+        found[len(scene(seed, number).things)].append(number)
+        if min(map(len, found.values())) * len(found) >= count:
+            return [number for numbers in found.values() for number in numbers[: count // len(found)]]
+    raise AssertionError("numbers do not end")
+
+
+def _drawn(seed: int, numbers: Iterable[int]) -> torch.Tensor:
+    """Return scenes as (n, 4, h, w) in -127 .. 127, of int8: RGB, and how much each pixel counts besides 1."""
+    drawn = torch.stack([_example(seed, number) for number in numbers])
     return drawn.round().clamp(-127, 127).to(torch.int8)
 
 
@@ -87,17 +122,21 @@ def _loss(vae: Any, pool: torch.Tensor, chance: torch.Generator, *, cropped: boo
     drawn = pool[chosen].to(torch.float32)
     if cropped:
         drawn = torch.stack([_piece(one, chance) for one in drawn])
-    images, counted = drawn[:, :3] / 127.5, 1 + drawn[:, 3:]
     with half_where_quick():
-        told = vae.encode(images).latent_dist
+        told = vae.encode(drawn[:, :3] / 127.5).latent_dist
         latents = told.mean + _NOISE * torch.randn(told.mean.shape, generator=chance)
         back = vae.decode(latents).sample
-    off = back.float() - images
     # The posterior is never drawn from in training; its variance is brought to that of the noise, for whoever does.
     variance = (told.logvar.float() - 2 * math.log(_NOISE)).square().mean()
-    wrong = (counted * (off.abs() + off.square())).sum() / (3 * counted.sum())
-    loss: torch.Tensor = wrong + _CLOSE * told.mean.float().square().mean()
-    return loss.add(variance, alpha=_CLOSE)
+    close: torch.Tensor = _CLOSE * (told.mean.float().square().mean() + variance)
+    return _wrong(back, drawn) + close
+
+
+def _wrong(back: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Return how far pictures that came back, (b, 3, h, w), are off those that were drawn, (b, 4, h, w)."""
+    off, counted = back.float() - drawn[:, :3] / 127.5, 1 + drawn[:, 3:]
+    wrong: torch.Tensor = (counted * (off.abs() + off.square())).sum() / (3 * counted.sum())
+    return wrong
 
 
 def _piece(drawn: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
