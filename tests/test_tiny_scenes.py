@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from captions import say, words
-from check import Verdict, check, look
+from check import Verdict, check, look, place_of
 from pictures import held_out, is_held_out, scene
 from PIL import Image, ImageFilter
 from scenes import COLOURS, PLACES, SIDE, THINGS, Ground, Scene, Thing, draw_scene, paint
@@ -38,7 +38,7 @@ def test_what_is_wrong_is_found_and_nothing_else(number: int) -> None:
     thing = told.things[0]
     colour = chance.choice([name for name in COLOURS if name != thing.colour])
     name = chance.choice([name for name in THINGS if name != thing.name])
-    place = next(place for place in PLACES if place != thing.place and told.things[0].at != PLACES[place])
+    place = next(place for place in PLACES if place != place_of(thing.at))
     picture = paint(told)
 
     assert check(picture, other(told, colour=colour)) == replace(RIGHT, colour=False)

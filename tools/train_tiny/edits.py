@@ -22,6 +22,8 @@ _TOLD: Final[dict[str, tuple[str, ...]]] = {
     "day": ("day", "make it day", "by day"),
     "night": ("night", "make it night", "at night"),
 }
+#: So many scenes are drawn until one can be changed so.
+_TRIES: Final = 20
 #: Of the changes of a thing that is alone.
 _UNNAMED: Final = 0.3
 #: Where the first and the second of two things stand.
@@ -44,10 +46,11 @@ class Edit:
 def draw_edit(chance: random.Random, before: Scene | None = None) -> Edit:
     """Draw a change that can be seen, of a drawn scene or of a given one."""
     while True:
-        scene = before or draw_scene(chance)
-        change = chance.choice(list(_CHANGES))
-        if (edit := _CHANGES[change](scene, chance)) is not None:
-            return edit
+        change = _CHANGES[chance.choice(list(_CHANGES))]
+        # Few scenes can be added to: each sort of change is to be as frequent as the others.
+        for _ in range(1 if before else _TRIES):
+            if (edit := change(before or draw_scene(chance), chance)) is not None:
+                return edit
 
 
 def words() -> set[str]:

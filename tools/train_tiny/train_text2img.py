@@ -1,6 +1,6 @@
 """Trains the transformer of `tiny`, and its T5, to draw what a caption says; needs the VAE of train_vae.py.
 
-    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 24000]
+    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 16000]
 
 Stopped, it goes on from its last checkpoint. Writes OUT/text2img, a whole pipeline as diffusers loads it.
 """
@@ -27,7 +27,7 @@ _POOL: Final = 16_000
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=24_000, pool=_POOL)
+    told = options(__doc__ or "", steps=16_000, pool=_POOL)
     torch.manual_seed(told.seed)
     texts, transformer = make_texts(), make_transformer("text2img")
     words, quick = flow.Words(texts), compiled(transformer)
@@ -37,7 +37,7 @@ def main() -> None:
         steps=told.steps,
         rate=1.5e-3,
         muon=6e-3,
-        ema=0.9995,
+        ema=0.999,
         seed=told.seed,
     )
     vae = flow.load_vae(told.out)
