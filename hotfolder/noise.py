@@ -290,10 +290,8 @@ def clip_text(tokenizer: Any, **sizes: int) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(
-        **sizes,
+        **{"intermediate_size": 64, "num_attention_heads": 2, **sizes},
         vocab_size=len(tokenizer),
-        intermediate_size=64,
-        num_attention_heads=2,
         max_position_embeddings=77,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,  # the pooled embedding is taken at its position

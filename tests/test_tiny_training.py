@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import flow
 import pytest
 import torch
 from course import Course
-from models import make_texts
+from diffusers import FluxPipeline
+from models import MAX_TOKENS, make_scheduler, make_texts, words
 from muon import orthogonal
 
 
@@ -81,8 +83,22 @@ def test_words_are_tokens_also_with_a_capital_and_one_unheard_of_is_one() -> Non
     assert told == ["\u2581A", "\u2581red", "\u2581circle", ",", "<unk>", "\u2581on", "\u2581blue", ".", "</s>"]
 
 
-def test_clip_is_mute() -> None:
+def test_to_clip_a_word_is_one_token_and_one_unheard_of_some_that_are_known() -> None:
+    tokenizer = make_texts()["tokenizer"]
+    pieces = [tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)[1:-1] for text in (*words(), "A unicorn")]
+    assert pieces[:-1] == [[f"{word}</w>"] for word in words()]
+    assert pieces[-1][0] == "a</w>"
+    assert "<|endoftext|>" not in pieces[-1]
+
+
+@pytest.mark.parametrize("text", ["a red circle, on blue.", "", "a unicorn"])
+def test_what_is_told_in_training_is_what_the_pipeline_tells(text: str) -> None:
     texts = make_texts()
-    words = texts["tokenizer"]("a red circle", return_tensors="pt")
+    pipeline = FluxPipeline(**texts, transformer=None, vae=None, scheduler=make_scheduler())
     with torch.no_grad():
-        assert not texts["text_encoder"](words.input_ids).pooler_output.any()
+        tokens, pooled, _ = pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
+        told = flow.Words(texts).told([text, "a longer text that it is beside in training", None])
+    assert torch.allclose(told.tokens[:1], tokens, atol=1e-6)
+    assert torch.allclose(told.pooled[:1], pooled, atol=1e-6)
+    assert not told.tokens[2].any()
+    assert not told.pooled[2].any()

@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import cache
 from typing import Final
 
 from scenes import COLOURS, THINGS, Ground, Place, Scene, Size, Thing
@@ -35,8 +36,6 @@ _ROWS: Final = ("{0}, {1} and {2}", "{0} on the left, {1} in the middle and {2} 
 
 #: Words and marks of a caption, at most: each is a token, and all captions cost what the longest does.
 MOST_WORDS: Final = 21
-#: Stands for every word that is none of these: to the model they are all one.
-UNHEARD: Final = "hm"
 #: Of all texts, 0 to 1.
 _WITHOUT_ARTICLES: Final = 0.1
 _UNHEARD_OF: Final = 0.1
@@ -63,12 +62,13 @@ def _say(scene: Scene, chance: random.Random, silent: float) -> str:
     return " ".join(part for part in (opening, f"{told}{comma}", ground) if part)
 
 
-def words() -> set[str]:
+@cache
+def words() -> frozenset[str]:
     """Return every word that a caption may hold, and the comma."""
     said = [*_PLACES.values(), *_SIZES.values(), *_BETWEEN.values(), *_GROUNDS.values(), _OPENINGS, _ROWS]
     templates = [text for texts in said for text in texts]
     spoken = " ".join([*templates, *THINGS, *COLOURS, "a an"])
-    return set(re.sub(r"\{.\}", " ", spoken).replace(",", " , ").split())
+    return frozenset(re.sub(r"\{.\}", " ", spoken).replace(",", " , ").split())
 
 
 def said_freely(text: str, chance: random.Random) -> str:
@@ -77,11 +77,24 @@ def said_freely(text: str, chance: random.Random) -> str:
     if chance.random() < _WITHOUT_ARTICLES:
         told = [word for word in told if word not in {"a", "an", "the"}] or told
     if chance.random() < _UNHEARD_OF:
-        told.insert(chance.randrange(len(told) + 1), UNHEARD)
+        told.insert(chance.randrange(len(told) + 1), _unheard_of(chance))
     written = " ".join(told)
     if chance.random() < _AS_A_SENTENCE:
         written = f"{written[:1].upper()}{written[1:]}{chance.choice(('.', ''))}"
     return written
+
+
+def _unheard_of(chance: random.Random) -> str:
+    """Return a word that is none, of pieces of others: a tokenizer cuts it as it does one that it does not know."""
+    known = sorted(word for word in words() if word.isalpha())
+    while True:
+        pieces = []
+        for _ in range(chance.randint(1, 3)):
+            word = chance.choice(known)
+            first = chance.randrange(len(word))
+            pieces.append(word[first : first + chance.randint(2, 4)])
+        if (made := "".join(pieces)) not in known:
+            return made
 
 
 def say_place(place: Place, chance: random.Random) -> str:

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import captions
 import edits
-import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from tokenizers import Tokenizer
@@ -37,7 +36,7 @@ MAX_TOKENS: Final = captions.MOST_WORDS + 3
 #: What may stand behind a word.
 MARKS: Final = (",", ".")
 _TEXT_DIM: Final = 96
-_CLIP_DIM: Final = 32
+_CLIP_DIM: Final = 64
 #: Pieces of words, at most, of the CLIP that compares.
 _CLIP_PIECES: Final = 900
 #: Channels of the transformer's input: latents; for an edit the reference is more tokens, not more channels.
@@ -97,19 +96,17 @@ def make_transformer(kind: str) -> Any:
 
 
 def make_texts() -> dict[str, Any]:
-    """Return tokenizers and text encoders: T5 is trained with the first transformer, and CLIP is mute.
+    """Return tokenizers and untrained text encoders, which are trained with the first transformer.
 
-    Untrained it would tell each caption from every other, which is noise to who is to draw what is said; its last norm
-    is 0, as is what `redux` gives in its place.
+    What CLIP says of the whole text reaches every layer at once: with it the transformer knew in 400 steps more of what
+    a picture of noise is to become than without it in 4,000.
     """
-    tokenizer, tokenizer_2 = clip_tokenizer(), word_tokenizer()
-    clip = clip_text(tokenizer, hidden_size=_CLIP_DIM, num_hidden_layers=1)
-    for weight in clip.final_layer_norm.parameters():
-        torch.nn.init.zeros_(weight)
+    tokenizer, tokenizer_2 = _clip_tokenizer_of([" ".join(words())] * 2), word_tokenizer()
+    sizes = {"hidden_size": _CLIP_DIM, "intermediate_size": 2 * _CLIP_DIM, "num_attention_heads": 4}
     return {
         "tokenizer": tokenizer,
         "tokenizer_2": tokenizer_2,
-        "text_encoder": clip,
+        "text_encoder": clip_text(tokenizer, **sizes, num_hidden_layers=2),
         "text_encoder_2": t5(tokenizer_2, d_model=_TEXT_DIM, d_kv=24, d_ff=256, num_heads=4, dropout_rate=0.0),
     }
 
@@ -156,15 +153,15 @@ def make_clip(captions: Iterable[str]) -> dict[str, Any]:
     return {"model": CLIPModel(config), "tokenizer": tokenizer, "processor": processor}
 
 
-def _clip_tokenizer_of(captions: Iterable[str]) -> Any:
-    """Return CLIP's byte-level BPE, with the merges that are made from captions."""
+def _clip_tokenizer_of(texts: Iterable[str]) -> Any:
+    """Return CLIP's byte-level BPE, with the merges that are made from texts."""
     plain = clip_tokenizer()
     learnt = Tokenizer(BPE(end_of_word_suffix="</w>"))
     learnt.normalizer, learnt.pre_tokenizer = plain.backend_tokenizer.normalizer, plain.backend_tokenizer.pre_tokenizer
     trainer = BpeTrainer(
         vocab_size=_CLIP_PIECES, end_of_word_suffix="</w>", initial_alphabet=ByteLevel.alphabet(), show_progress=False
     )
-    learnt.train_from_iterator(captions, trainer)
+    learnt.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(learnt.to_str())["model"]["merges"]]
     pieces = [*plain.get_vocab(), *(f"{one}{other}" for one, other in merges)]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}

@@ -34,6 +34,7 @@ def main() -> None:
     told = options(__doc__ or "", steps=1500, pool=_POOL)
     torch.manual_seed(told.seed)
     base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
+    base.text_encoder.requires_grad_(requires_grad=False)
     base.text_encoder_2.requires_grad_(requires_grad=False)
     transformer: Any = base.transformer.requires_grad_(requires_grad=False)
     transformer.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=_WHERE))

@@ -29,11 +29,12 @@ def main() -> None:
     base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
     transformer = flow.from_text2img(told.out, told.kind)
     modules = {"transformer": transformer}
-    if told.kind == "kontext":
-        # It is told what to do, in words that no caption has.
-        modules["text_encoder_2"] = base.text_encoder_2
-    else:
-        base.text_encoder_2.requires_grad_(requires_grad=False)
+    for name in ("text_encoder", "text_encoder_2"):
+        if told.kind == "kontext":
+            # It is told what to do, in words that no caption has.
+            modules[name] = base.components[name]
+        else:
+            base.components[name].requires_grad_(requires_grad=False)
     course = Course(told.out / "courses" / told.kind, modules, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed)
     words = flow.Words(base.components)
     drawn = course.once("examples", lambda: _drawn(lesson, base.vae, course.seed, told.pool))

@@ -1,4 +1,4 @@
-"""Trains the transformer of `tiny`, and its T5, to draw what a caption says; needs the VAE of train_vae.py.
+"""Trains the transformer of `tiny`, and its text encoders, to draw what a caption says; needs the VAE of train_vae.py.
 
     python tools/train_tiny/train_text2img.py --out build/tiny [--steps 16000]
 
@@ -17,8 +17,9 @@ from models import make_scheduler, make_texts, make_transformer
 from pictures import caption, latents_of, scene
 
 _BATCH: Final = 32
-#: Of all captions; what is drawn without one helps those with.
-_WITHOUT: Final = 0.1
+#: Of all captions those that are empty, and those that are not there, as for `redux`.
+_WITHOUT: Final = 0.06
+_NOTHING: Final = 0.04
 #: Of the others; then the ground may be any.
 _SILENT: Final = 0.1
 #: Scenes that are drawn and encoded beforehand.
@@ -33,7 +34,7 @@ def main() -> None:
     words, quick = flow.Words(texts), compiled(transformer)
     course = Course(
         told.out / "courses" / "text2img",
-        {"transformer": transformer, "text_encoder_2": texts["text_encoder_2"]},
+        {"transformer": transformer, **{name: texts[name] for name in ("text_encoder", "text_encoder_2")}},
         steps=told.steps,
         rate=1.5e-3,
         muon=6e-3,
@@ -49,13 +50,21 @@ def main() -> None:
         chosen = torch.randint(len(scenes), (_BATCH,), generator=chance).tolist()
         captions = [caption(scenes[number], step, number, silent=_SILENT) for number in chosen]
         free = random.Random(f"said {course.seed} {step}")
-        said = ["" if free.random() < _WITHOUT else said_freely(text, free) for text in captions]
+        said = [_heard(text, free) for text in captions]
         with half_where_quick():
             return flow.loss(quick, latents[chosen].float(), words.told(said), chance)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
     FluxPipeline(**{**texts, **trained}, scheduler=make_scheduler(), vae=vae).save_pretrained(told.out / "text2img")
+
+
+def _heard(caption: str, chance: random.Random) -> str | None:
+    """Return what is told of a caption: now and then nothing."""
+    part = chance.random()
+    if part < _NOTHING:
+        return None
+    return "" if part < _NOTHING + _WITHOUT else said_freely(caption, chance)
 
 
 if __name__ == "__main__":
