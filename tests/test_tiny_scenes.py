@@ -8,7 +8,7 @@ from captions import say, words
 from check import Verdict, check, look, place_of
 from pictures import held_out, is_held_out, scene
 from PIL import Image, ImageFilter
-from scenes import COLOURS, PLACES, SIDE, THINGS, Ground, Scene, Thing, draw_scene, paint
+from scenes import COLOURS, PLACES, SIDE, THINGS, Ground, Scene, Thing, draw_brought, draw_scene, paint
 
 RIGHT = Verdict(colour=True, thing=True, place=True)
 SCENES = [draw_scene(random.Random(number)) for number in range(120)]
@@ -22,6 +22,13 @@ def other(scene: Scene, **changed: str) -> Scene:
 
 def test_a_drawn_scene_is_right_in_all_respects() -> None:
     assert [number for number, one in enumerate(SCENES) if check(paint(one), one) != RIGHT] == []
+
+
+def test_things_that_stand_a_little_elsewhere_are_right_too() -> None:
+    brought = [draw_brought(random.Random(number)) for number in range(120)]
+    assert [number for number, one in enumerate(brought) if check(paint(one), one) != RIGHT] == []
+    ours = {thing.at for number in range(400) for thing in draw_scene(random.Random(number)).things}
+    assert {all(thing.at in ours for thing in one.things) for one in brought} == {True, False}
 
 
 def test_a_blurred_one_is_right_too() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from captions import article
-from scenes import COLOURS, THINGS, Ground, Scene, Thing, draw_scene, stands_out, with_things
+from scenes import COLOURS, THINGS, Ground, Scene, Thing, draw_brought, stands_out, with_things
 
 Change = Literal["recolour", "remove", "add", "replace", "ground"]
 
@@ -49,7 +49,7 @@ def draw_edit(chance: random.Random, before: Scene | None = None) -> Edit:
         change = _CHANGES[chance.choice(list(_CHANGES))]
         # Few scenes can be added to: each sort of change is to be as frequent as the others.
         for _ in range(1 if before else _TRIES):
-            if (edit := change(before or draw_scene(chance), chance)) is not None:
+            if (edit := change(before or draw_brought(chance), chance)) is not None:
                 return edit
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from captions import article, say_place
 from PIL import Image, ImageDraw
-from scenes import SIDE, Scene, Thing, draw_scene, with_things
+from scenes import SIDE, Scene, Thing, draw_brought, with_things
 
 #: How far a mask reaches beyond its thing, in the thing's radii.
 _MARGIN: Final = (0.15, 0.7)
@@ -27,7 +27,7 @@ class Hole:
 
 def draw_hole(chance: random.Random, scene: Scene | None = None) -> Hole:
     """Draw a mask over a thing of a drawn scene, or of a given one."""
-    scene = scene or draw_scene(chance)
+    scene = scene or draw_brought(chance)
     thing = chance.choice(scene.things)
     return Hole(scene=scene, thing=thing, mask=_mask_over(thing, chance), told=_told(thing, chance))
 

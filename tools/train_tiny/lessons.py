@@ -12,7 +12,7 @@ from edits import Edit, draw_edit
 from holes import Hole, draw_hole
 from pictures import as_tensor, caption, edges_of, folded, holed, is_held_out, scene
 from PIL import Image
-from scenes import paint
+from scenes import draw_brought, paint
 
 #: Of all captions: those that say nothing, and those of the others that say nothing of the ground.
 _WITHOUT: Final = 0.1
@@ -58,7 +58,7 @@ def edit(seed: int, number: int) -> Edit:
 @cache
 def hole(seed: int, number: int) -> Hole:
     """Return a hole that may be trained with."""
-    return draw_hole(random.Random(f"hole {seed} {number}"), scene(seed, number))
+    return draw_hole(random.Random(f"hole {seed} {number}"), scene(seed, number, draw_brought))
 
 
 def _edited(seed: int, number: int) -> Example:
@@ -73,7 +73,7 @@ def _filled(seed: int, number: int) -> Example:
 
 
 def _followed(seed: int, number: int) -> Example:
-    picture = paint(scene(seed, number))
+    picture = paint(scene(seed, number, draw_brought))
     return Example(target=picture, shown=as_tensor(edges_of(picture)))
 
 
@@ -87,7 +87,7 @@ def _said_of_hole(seed: int, number: int, step: int) -> str:
 def _said_of_edges(seed: int, number: int, step: int) -> str:
     if random.Random(f"said {seed} {number} {step}").random() < _WITHOUT:
         return ""
-    return caption(scene(seed, number), step, number, silent=_SILENT)
+    return caption(scene(seed, number, draw_brought), step, number, silent=_SILENT)
 
 
 #: Kind -> how it is taught.

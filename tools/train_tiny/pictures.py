@@ -1,7 +1,7 @@
 """Drawn scenes as tensors: by number, so that the same number is the same picture each time."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,20 +21,22 @@ _AT_ONCE: Final = 500
 #: Below the first an edge is none, above the second it always is one.
 _EDGES: Final = (100, 200)
 
+Draw = Callable[[random.Random], Scene]
 
-def scene(seed: int, number: int) -> Scene:
+
+def scene(seed: int, number: int, draw: Draw = draw_scene) -> Scene:
     """Return a scene that may be trained with."""
     for attempt in range(100):
-        found = draw_scene(random.Random(f"scene {seed} {number} {attempt}"))
+        found = draw(random.Random(f"scene {seed} {number} {attempt}"))
         if not is_held_out(found):
             return found
     raise AssertionError("a hundred scenes in a row are held out")
 
 
-def held_out(seed: int, number: int) -> Scene:
+def held_out(seed: int, number: int, draw: Draw = draw_scene) -> Scene:
     """Return a scene that is never trained with."""
     for attempt in range(1000):
-        found = draw_scene(random.Random(f"held out {seed} {number} {attempt}"))
+        found = draw(random.Random(f"held out {seed} {number} {attempt}"))
         if is_held_out(found):
             return found
     raise AssertionError("a thousand scenes in a row are not held out")

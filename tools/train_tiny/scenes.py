@@ -70,6 +70,8 @@ _SEVERAL: Final[dict[int, tuple[float, tuple[float, ...]]]] = {
     2: (0.2, (0.26, 0.74)),
     3: (0.141, (0.18, 0.5, 0.82)),
 }
+#: How many -> how far each may be along the row and across it, in sides of the picture, and its size, least and most.
+_SCATTERED: Final = {1: (0.06, 0.06, 0.9, 1.05), 2: (0.02, 0.12, 0.95, 1.0), 3: (0.008, 0.12, 0.95, 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,30 @@ def draw_scene(chance: random.Random) -> Scene:
     free = [name for name in COLOURS if stands_out(name, ground)]
     named = list(zip(chance.sample(list(THINGS), count), chance.sample(free, count), strict=True))
     return _lay_out(chance, named, ground)
+
+
+def draw_brought(chance: random.Random) -> Scene:
+    """Draw a scene as a picture may show it that somebody brings: in one of two, things are not just where ours are."""
+    scene = draw_scene(chance)
+    return _scatter(scene, chance) if chance.random() < 0.5 else scene
+
+
+def _scatter(scene: Scene, chance: random.Random) -> Scene:
+    """Return a scene of which the same is said, with each thing a little elsewhere, and larger or smaller."""
+    along, across, least, most = _SCATTERED[len(scene.things)]
+    moved = []
+    for thing in scene.things:
+        off = (chance.uniform(-along, along), chance.uniform(-across, across))
+        x, y = off[::-1] if scene.order == "stack" else off
+        radius = thing.radius * chance.uniform(least, most)
+        moved.append(replace(thing, at=_inside((thing.at[0] + x, thing.at[1] + y), radius), radius=radius))
+    return replace(scene, things=tuple(moved))
+
+
+def _inside(at: Point, radius: float) -> Point:
+    """Return the nearest point at which a thing of this radius is whole, with a margin."""
+    reach = radius + MARGIN
+    return min(max(at[0], reach), 1 - reach), min(max(at[1], reach), 1 - reach)
 
 
 def vary(scene: Scene, chance: random.Random) -> Scene:
@@ -169,9 +195,8 @@ def _draw_alone(chance: random.Random, name: str, colour: str) -> Thing:
     size: Size = chance.choices(("small", "", "large"), (1, 2, 1))[0]
     radius = SIZES[size]
     place = chance.choice(list(PLACES))
-    x, y = (min(max(along, radius + MARGIN), 1 - radius - MARGIN) for along in PLACES[place])
     said: Place = place if chance.random() < 0.6 else ""
-    return Thing(name=name, colour=colour, at=(x, y), radius=radius, place=said, size=size)
+    return Thing(name=name, colour=colour, at=_inside(PLACES[place], radius), radius=radius, place=said, size=size)
 
 
 # --- painting ---

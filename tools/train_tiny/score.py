@@ -34,7 +34,7 @@ from holes import draw_hole, empty
 from models import MAX_TOKENS
 from pictures import caption, edges_of, held_out
 from PIL import Image, ImageChops, ImageFilter
-from scenes import SIDE, Ground, paint
+from scenes import SIDE, Ground, draw_brought, paint
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from hotfolder import tiny
@@ -119,7 +119,7 @@ def _text2img(out: Path, seed: int, count: int) -> Iterator[Scored]:
 
 def _kontext(out: Path, seed: int, count: int) -> Iterator[Scored]:
     chances = [random.Random(f"held out edit {seed} {number}") for number in range(count)]
-    edits = [draw_edit(chance, held_out(seed, number)) for number, chance in enumerate(chances)]
+    edits = [draw_edit(chance, held_out(seed, number, draw_brought)) for number, chance in enumerate(chances)]
     before = [paint(edit.before) for edit in edits]
     pipeline = _load(FluxKontextPipeline, out / "kontext")
     told = [edit.told for edit in edits]
@@ -135,7 +135,7 @@ def _kontext(out: Path, seed: int, count: int) -> Iterator[Scored]:
 
 
 def _fill(out: Path, seed: int, count: int) -> Iterator[Scored]:
-    scenes = [held_out(seed, number) for number in range(count)]
+    scenes = [held_out(seed, number, draw_brought) for number in range(count)]
     holes = [draw_hole(random.Random(f"held out hole {seed} {number}"), scene) for number, scene in enumerate(scenes)]
     sources = [paint(empty(hole)) for hole in holes]
     pipeline = _load(FluxFillPipeline, out / "fill")
@@ -153,7 +153,7 @@ def _fill(out: Path, seed: int, count: int) -> Iterator[Scored]:
 
 
 def _control(out: Path, seed: int, count: int) -> Iterator[Scored]:
-    scenes = [held_out(seed, number) for number in range(count)]
+    scenes = [held_out(seed, number, draw_brought) for number in range(count)]
     maps = [edges_of(paint(scene)) for scene in scenes]
     said = [caption(scene, seed, number) for number, scene in enumerate(scenes)]
     pipeline = _load(FluxControlPipeline, out / "control")
@@ -172,7 +172,7 @@ def _control(out: Path, seed: int, count: int) -> Iterator[Scored]:
 
 def _redux(out: Path, seed: int, count: int) -> Iterator[Scored]:
     """Two variations of each picture."""
-    scenes = [held_out(seed, number) for number in range(count)]
+    scenes = [held_out(seed, number, draw_brought) for number in range(count)]
     pipeline, prior = _load(FluxPipeline, out / "text2img"), _load(FluxPriorReduxPipeline, out / "redux")
     with torch.no_grad():
         tokens = torch.cat([_seen(prior, paint(scene)) for scene in scenes])
@@ -201,9 +201,11 @@ def _clip(out: Path, seed: int, count: int) -> Iterator[Scored]:
     tokenizer = CLIPTokenizer.from_pretrained(out / "clip", local_files_only=True)
     for number in range(count):
         chance = random.Random(f"held out choice {seed} {number}")
-        right = held_out(seed, number)
+        right = held_out(seed, number, draw_brought)
         near = [edit.after for edit in (draw_edit(chance, right) for _ in range(_RIVALS)) if edit.after != right]
-        pictures = [paint(one) for one in (right, *near, *(held_out(seed, number + n) for n in range(1, _RIVALS)))]
+        pictures = [
+            paint(one) for one in (right, *near, *(held_out(seed, number + n, draw_brought) for n in range(1, _RIVALS)))
+        ]
         words = tokenizer(caption(right, seed, number), return_tensors="pt")
         with torch.no_grad():
             found = model(**words, **processor(pictures, return_tensors="pt")).logits_per_text[0].tolist()

@@ -13,7 +13,7 @@ from captions import said_freely
 from course import Course, half_where_quick, options
 from models import make_clip
 from pictures import caption, scene
-from scenes import paint
+from scenes import draw_brought, paint
 
 _BATCH: Final = 96
 _POOL: Final = 16_000
@@ -26,7 +26,7 @@ def main() -> None:
     """Train, from the last checkpoint on."""
     told = options(__doc__ or "", steps=5000, pool=_POOL)
     torch.manual_seed(told.seed)
-    scenes = [scene(told.seed, number) for number in range(told.pool)]
+    scenes = [scene(told.seed, number, draw_brought) for number in range(told.pool)]
     parts = make_clip(caption(one, told.seed, number) for number, one in enumerate(scenes[:_READ]))
     model, tokenizer, processor = parts["model"], parts["tokenizer"], parts["processor"]
     course = Course(

@@ -15,12 +15,12 @@ from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline, FluxPriorReduxPipeline
 from models import MAX_TOKENS, make_prior
 from pictures import batch, scene
-from scenes import Scene, paint, vary
+from scenes import Scene, draw_brought, paint, vary
 
 _BATCH: Final = 64
 #: Groups of scenes that show the same things in other places.
 _POOL: Final = 4000
-#: Scenes of a group: of one the model is told, and draws another.
+#: Scenes of a group: of one the model is told, and draws another; the first is as somebody may bring it.
 _ALIKE: Final = 4
 _AT_ONCE: Final = 100
 
@@ -68,7 +68,7 @@ def _drawn(vae: Any, processor: Any, seed: int, count: int) -> dict[str, torch.T
 
 
 def _alike(seed: int, number: int) -> list[Scene]:
-    first = scene(seed, number)
+    first = scene(seed, number, draw_brought)
     chance = random.Random(f"alike {seed} {number}")
     return [first, *(vary(first, chance) for _ in range(_ALIKE - 1))]
 

@@ -16,7 +16,7 @@ from diffusers import FluxPipeline
 from lessons import LESSONS, Lesson
 from pictures import as_tensor
 
-_BATCH: Final = 64
+_BATCH: Final = 32
 _POOL: Final = 16_000
 _AT_ONCE: Final = 250
 
@@ -35,7 +35,8 @@ def main() -> None:
             modules[name] = base.components[name]
         else:
             base.components[name].requires_grad_(requires_grad=False)
-    course = Course(told.out / "courses" / told.kind, modules, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed)
+    folder = told.out / "courses" / told.kind
+    course = Course(folder, modules, steps=told.steps, rate=1e-3, muon=4e-3, ema=0.999, seed=told.seed)
     words = flow.Words(base.components)
     drawn = course.once("examples", lambda: _drawn(lesson, base.vae, course.seed, told.pool))
     quick = compiled(transformer)
