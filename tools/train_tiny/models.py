@@ -35,6 +35,8 @@ PACKED: Final = LATENT_CHANNELS * 4
 MAX_TOKENS: Final = captions.MOST_WORDS + 3
 #: What may stand behind a word.
 MARKS: Final = (",", ".")
+#: What the pipelines call CLIP and T5.
+TEXT_ENCODERS: Final = ("text_encoder", "text_encoder_2")
 _TEXT_DIM: Final = 96
 _CLIP_DIM: Final = 64
 #: Pieces of words, at most, of the CLIP that compares.

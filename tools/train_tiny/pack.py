@@ -25,7 +25,7 @@ from hotfolder import tiny
 
 #: Model -> its folder below OUT, its training, and the courses of which its weights came.
 _MODELS: Final = {
-    "tiny": ("text2img", "train_text2img.py", ("vae", "text2img")),
+    "tiny": ("text2img", "train_text2img.py", ("vae", "vae-decoder", "text2img")),
     "tiny-kontext": ("kontext", "train_shown.py kontext", ("kontext",)),
     "tiny-fill": ("fill", "train_shown.py fill", ("fill",)),
     "tiny-control": ("control", "train_shown.py control", ("control",)),

@@ -16,7 +16,7 @@ SIDE: Final = 128
 #: Drawn this much larger, then reduced: smooth edges.
 _FINE: Final = 4
 
-_MOST_THINGS: Final = 3
+MOST_THINGS: Final = 3
 
 Point = tuple[float, float]
 Rgb = tuple[int, int, int]
@@ -182,7 +182,7 @@ def _draw_ground(chance: random.Random) -> Ground:
             ground = Ground(kind="gradient", colours=tuple(chance.sample(list(COLOURS), 2)))
             # Three things need a colour each.
             free = [name for name in COLOURS if stands_out(name, ground)]
-            return ground if len(free) >= _MOST_THINGS else _draw_ground(chance)
+            return ground if len(free) >= MOST_THINGS else _draw_ground(chance)
         case "day":
             return Ground(kind="day")
         case "night":

@@ -203,9 +203,8 @@ def _clip(out: Path, seed: int, count: int) -> Iterator[Scored]:
         chance = random.Random(f"held out choice {seed} {number}")
         right = held_out(seed, number, draw_brought)
         near = [edit.after for edit in (draw_edit(chance, right) for _ in range(_RIVALS)) if edit.after != right]
-        pictures = [
-            paint(one) for one in (right, *near, *(held_out(seed, number + n, draw_brought) for n in range(1, _RIVALS)))
-        ]
+        others = [held_out(seed, number + n, draw_brought) for n in range(1, _RIVALS)]
+        pictures = [paint(one) for one in (right, *near, *others)]
         words = tokenizer(caption(right, seed, number), return_tensors="pt")
         with torch.no_grad():
             found = model(**words, **processor(pictures, return_tensors="pt")).logits_per_text[0].tolist()

@@ -14,6 +14,7 @@ from captions import said_freely
 from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from lessons import LESSONS, Lesson
+from models import TEXT_ENCODERS
 from pictures import as_tensor
 
 _BATCH: Final = 32
@@ -29,7 +30,7 @@ def main() -> None:
     base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
     transformer = flow.from_text2img(told.out, told.kind)
     modules = {"transformer": transformer}
-    for name in ("text_encoder", "text_encoder_2"):
+    for name in TEXT_ENCODERS:
         if told.kind == "kontext":
             # It is told what to do, in words that no caption has.
             modules[name] = base.components[name]

@@ -13,7 +13,7 @@ import torch
 from captions import said_freely
 from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline
-from models import make_scheduler, make_texts, make_transformer
+from models import TEXT_ENCODERS, make_scheduler, make_texts, make_transformer
 from pictures import caption, latents_of, scene
 
 _BATCH: Final = 32
@@ -34,7 +34,7 @@ def main() -> None:
     words, quick = flow.Words(texts), compiled(transformer)
     course = Course(
         told.out / "courses" / "text2img",
-        {"transformer": transformer, **{name: texts[name] for name in ("text_encoder", "text_encoder_2")}},
+        {"transformer": transformer, **{name: texts[name] for name in TEXT_ENCODERS}},
         steps=told.steps,
         rate=1.5e-3,
         muon=6e-3,

@@ -20,7 +20,7 @@ from lessons import hole
 from models import make_vae
 from pictures import as_tensor, batch, holed, scene
 from PIL import ImageFilter
-from scenes import SIDE, Scene, draw_brought, mask_of, paint
+from scenes import MOST_THINGS, SIDE, Scene, draw_brought, mask_of, paint
 
 _BATCH: Final = 16
 #: Of the latents' square, and the noise that is added to them: they stay near a normal distribution.
@@ -77,12 +77,11 @@ def _sharpened(vae: Any, told: argparse.Namespace) -> torch.nn.Module:
 
 def _evenly(seed: int, count: int) -> list[int]:
     """Return numbers of scenes, of which as many have one thing as have two, and three."""
-    found: dict[int, list[int]] = {1: [], 2: [], 3: []}
-    for number in itertools.count():
-        found[len(scene(seed, number, draw_brought).things)].append(number)
-        if min(map(len, found.values())) * len(found) >= count:
-            return [number for numbers in found.values() for number in numbers[: count // len(found)]]
-    raise AssertionError("numbers do not end")
+    numbers: list[int] = []
+    for things in range(1, MOST_THINGS + 1):
+        fitting = (n for n in itertools.count() if len(scene(seed, n, draw_brought).things) == things)
+        numbers += itertools.islice(fitting, count // MOST_THINGS)
+    return numbers
 
 
 def _drawn(seed: int, numbers: Iterable[int]) -> torch.Tensor:
