@@ -159,7 +159,7 @@ class _Reader:
             globs=tuple(glob for glob in batch.globs_of(text.table.get("matrix")) if glob not in text.found.matches),
             items=text.table.get("items") if text.found.items is None else None,
             prompt_from=self._prompt_from(),
-            notices=(*_notices(parsed), *self._unused()),
+            notices=(*_notices(said), *self._unused()),
         )
 
     @property
@@ -445,6 +445,7 @@ def check_preset(preset: Preset) -> None:
         raise SettingsError("bad-preset", f"{preset.origins.get('keys.loras', preset.name)}: keys.{message}", hint)
 
 
-def _notices(keys: CommonKeys) -> Iterator[str]:
-    if (getattr(keys, "true_cfg", None) or 0) > 1:
+def _notices(said: Mapping[str, Any]) -> Iterator[str]:
+    """Tell what keys do that nobody may have meant. Args: said: by a job or its lane: what a preset says is known."""
+    if said.get("true_cfg", 0) > 1:
         yield "true_cfg above 1 costs a second pass in each step"

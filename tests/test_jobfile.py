@@ -217,6 +217,13 @@ def test_a_negative_prompt_needs_true_cfg_which_costs_a_second_pass() -> None:
     assert not read('prompt = "a mug"\ntrue_cfg = 1.0\n').notices
 
 
+def test_a_second_pass_that_the_preset_asks_for_is_used_and_goes_unmentioned(tmp_path: Path) -> None:
+    (tmp_path / "guided.toml").write_text('extends = "noise"\n[keys]\ntrue_cfg = 2.0\n')
+    job = read('preset = "guided"\nprompt = "a mug"\nnegative_prompt = "blur"\n', presets=Presets.of(tmp_path))
+    assert job.keys.true_cfg == 2.0  # type: ignore[attr-defined]
+    assert not job.notices
+
+
 def test_strength_needs_a_picture_to_start_from() -> None:
     (problem,) = problems_of('prompt = "a mug"\nstrength = 0.5\n')
     assert (problem.code, problem.line) == ("missing-key", 2)
