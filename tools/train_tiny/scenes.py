@@ -5,7 +5,7 @@ A scene is data. `paint` turns it into a picture, `captions.say` into words, `ch
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -17,6 +17,8 @@ SIDE: Final = 128
 _FINE: Final = 4
 
 MOST_THINGS: Final = 3
+#: Three of five scenes have one thing, the others two or three.
+_COUNTS: Final = (6, 3, 1)
 
 Point = tuple[float, float]
 Rgb = tuple[int, int, int]
@@ -58,6 +60,10 @@ PLACES: Final[dict[Place, Point]] = {
     "bottom left": (0.27, 0.73),
     "bottom right": (0.73, 0.73),
 }
+#: Of how many things that stand alone the place is said, 0 to 1; and how many of the others stand in the middle, where
+#: people look for them: what may be anywhere comes out as a blur of several.
+_SAID: Final = 0.6
+_CENTRAL: Final = 0.75
 #: What stays free at every side, in sides of the picture.
 MARGIN: Final = 0.045
 Size = Literal["small", "", "large"]
@@ -108,9 +114,9 @@ class Scene:
     seed: int = 0
 
 
-def draw_scene(chance: random.Random) -> Scene:
-    """Draw a scene: three of five have one thing, the others two or three."""
-    count = chance.choices((1, 2, 3), (6, 3, 1))[0]
+def draw_scene(chance: random.Random, counts: Sequence[int] = _COUNTS) -> Scene:
+    """Draw a scene. Args: counts: how many have one thing, for so many that have two, and three."""
+    count = chance.choices(range(1, MOST_THINGS + 1), counts)[0]
     ground = _draw_ground(chance)
     free = [name for name in COLOURS if stands_out(name, ground)]
     named = list(zip(chance.sample(list(THINGS), count), chance.sample(free, count), strict=True))
@@ -142,10 +148,10 @@ def _inside(at: Point, radius: float) -> Point:
 
 
 def vary(scene: Scene, chance: random.Random) -> Scene:
-    """Return another scene of the same things in the same colours on the same ground."""
+    """Return another scene of the same things in the same colours on the same ground; one alone stands anywhere."""
     named = [(thing.name, thing.colour) for thing in scene.things]
     chance.shuffle(named)
-    return _lay_out(chance, named, scene.ground)
+    return _lay_out(chance, named, scene.ground, central=0.0)
 
 
 def with_things(scene: Scene, things: Iterable[Thing]) -> Scene:
@@ -154,10 +160,12 @@ def with_things(scene: Scene, things: Iterable[Thing]) -> Scene:
     return replace(scene, things=left, order=scene.order if len(left) > 1 else "alone")
 
 
-def _lay_out(chance: random.Random, named: list[tuple[str, str]], ground: Ground) -> Scene:
-    """Give each thing its place; named: name and colour of each."""
+def _lay_out(
+    chance: random.Random, named: list[tuple[str, str]], ground: Ground, *, central: float = _CENTRAL
+) -> Scene:
+    """Give each thing its place. Args: named: name and colour of each; central: see `_CENTRAL`."""
     if len(named) == 1:
-        return Scene(things=(_draw_alone(chance, *named[0]),), ground=ground, seed=chance.getrandbits(32))
+        return Scene(things=(_draw_alone(chance, *named[0], central),), ground=ground, seed=chance.getrandbits(32))
     order: Order = "stack" if len(named) == 2 and chance.random() < 0.4 else "row"
     radius, centres = _SEVERAL[len(named)]
     made = []
@@ -191,11 +199,12 @@ def _draw_ground(chance: random.Random) -> Ground:
             return Ground(kind="plain", colours=(chance.choice(list(COLOURS)),))
 
 
-def _draw_alone(chance: random.Random, name: str, colour: str) -> Thing:
+def _draw_alone(chance: random.Random, name: str, colour: str, central: float) -> Thing:
     size: Size = chance.choices(("small", "", "large"), (1, 2, 1))[0]
     radius = SIZES[size]
-    place = chance.choice(list(PLACES))
-    said: Place = place if chance.random() < 0.6 else ""
+    is_said = chance.random() < _SAID
+    place: Place = "middle" if not is_said and chance.random() < central else chance.choice(list(PLACES))
+    said: Place = place if is_said else ""
     return Thing(name=name, colour=colour, at=_inside(PLACES[place], radius), radius=radius, place=said, size=size)
 
 

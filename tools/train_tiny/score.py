@@ -40,7 +40,9 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from hotfolder import tiny
 
 _AT_ONCE: Final = 25
-_STEPS: Final = 20
+#: As the presets say them; the scale of the guidance away from an empty prompt is of text2img only.
+STEPS: Final = 20
+TRUE_CFG: Final = 2.0
 #: Pictures in a row of the sheet, and how many rows.
 _SHEET: Final = (10, 6)
 #: What diffusers calls a LoRA.
@@ -112,7 +114,7 @@ def _text2img(out: Path, seed: int, count: int) -> Iterator[Scored]:
     scenes = [held_out(seed, number) for number in range(count)]
     said = [caption(scene, seed, number) for number, scene in enumerate(scenes)]
     pipeline = _load(FluxPipeline, out / "text2img")
-    for scene, picture in zip(scenes, _made(pipeline, {"prompt": said}), strict=True):
+    for scene, picture in zip(scenes, _guided(pipeline, said), strict=True):
         verdict = check(picture, scene)
         yield Scored(picture=picture, sort=f"{len(scene.things)} things", shares=_plain(vars(verdict)))
 
@@ -224,7 +226,7 @@ def _night(out: Path, seed: int, count: int) -> Iterator[Scored]:
     said = [caption(scene, seed, number) for number, scene in enumerate(scenes)]
     pipeline = _load(FluxPipeline, out / "text2img")
     pipeline.load_lora_weights(str(out / "night"), weight_name=LORA, local_files_only=True)
-    for scene, picture in zip(scenes, _made(pipeline, {"prompt": said}), strict=True):
+    for scene, picture in zip(scenes, _guided(pipeline, said), strict=True):
         night = shows_ground(np.asarray(picture, dtype=np.float32), Ground(kind="night"))
         yield Scored(picture=picture, sort=scene.ground.kind, shares={"night": float(night)})
 
@@ -249,12 +251,18 @@ def _load(pipeline: Any, folder: Path) -> Any:
     return loaded
 
 
+def _guided(pipeline: Any, said: Sequence[str]) -> Iterator[Image.Image]:
+    """Yield a picture for each prompt, as `tiny` makes it."""
+    given = {"prompt": said, "negative_prompt": [""] * len(said)}
+    return _made(pipeline, given, same={"true_cfg_scale": TRUE_CFG})
+
+
 def _made(
     pipeline: Any, given: Mapping[str, Sequence[Any]], *, seed: int = 0, same: dict[str, Any] | None = None
 ) -> Iterator[Image.Image]:
     """Yield a picture for each of what is given, with its number as its seed. Args: same: given for all."""
     count = len(next(iter(given.values())))
-    size = {"height": SIDE, "width": SIDE, "num_inference_steps": _STEPS, "max_sequence_length": MAX_TOKENS}
+    size = {"height": SIDE, "width": SIDE, "num_inference_steps": STEPS, "max_sequence_length": MAX_TOKENS}
     for first in range(0, count, _AT_ONCE):
         some = {name: _together(values[first : first + _AT_ONCE]) for name, values in given.items()}
         numbers = range(seed + first, seed + min(count, first + _AT_ONCE))

@@ -6,6 +6,7 @@ Stopped, it goes on from its last checkpoint. Writes OUT/text2img, a whole pipel
 """
 
 import random
+from functools import partial
 from typing import Final
 
 import flow
@@ -15,6 +16,7 @@ from course import Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from models import TEXT_ENCODERS, make_scheduler, make_texts, make_transformer
 from pictures import caption, latents_of, scene
+from scenes import draw_scene
 
 _BATCH: Final = 32
 #: Of all captions those that are empty, and those that are not there, as for `redux`.
@@ -22,8 +24,9 @@ _WITHOUT: Final = 0.06
 _NOTHING: Final = 0.04
 #: Of the others; then the ground may be any.
 _SILENT: Final = 0.1
-#: Scenes that are drawn and encoded beforehand.
+#: Scenes that are drawn and encoded beforehand; and of how many things: three are the hardest, as small as they are.
 _POOL: Final = 40_000
+_COUNTS: Final = (4, 3, 3)
 
 
 def main() -> None:
@@ -42,7 +45,8 @@ def main() -> None:
         seed=told.seed,
     )
     vae = flow.load_vae(told.out)
-    scenes = [scene(course.seed, number) for number in range(told.pool)]
+    draw = partial(draw_scene, counts=_COUNTS)
+    scenes = [scene(course.seed, number, draw) for number in range(told.pool)]
     latents = course.once("latents", lambda: latents_of(vae, scenes))
 
     def loss_of(step: int) -> torch.Tensor:
