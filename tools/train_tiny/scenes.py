@@ -77,7 +77,7 @@ _SEVERAL: Final[dict[int, tuple[float, tuple[float, ...]]]] = {
     3: (0.141, (0.18, 0.5, 0.82)),
 }
 #: How many -> how far each may be along the row and across it, in sides of the picture, and its size, least and most.
-_SCATTERED: Final = {1: (0.06, 0.06, 0.9, 1.05), 2: (0.02, 0.12, 0.95, 1.0), 3: (0.008, 0.12, 0.95, 1.0)}
+_SCATTERED: Final = {1: (0.05, 0.05, 0.9, 1.05), 2: (0.02, 0.12, 0.95, 1.0), 3: (0.008, 0.12, 0.95, 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
