@@ -1,0 +1,105 @@
+"""The trained models draw what they are told: dropped as anybody would, and looked at pixel by pixel."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import captions
+import edits
+import numpy as np
+import pytest
+import score
+from browser import Page
+from check import look, shows_ground
+from conftest import Serve, Workspace
+from models import MAX_TOKENS
+from PIL import Image
+from scenes import COLOURS, SIDE, Ground
+
+from hotfolder.gpu import GpuEngine
+from hotfolder.presets import Presets
+
+SHIPPED = Presets.of(Path("none"))
+#: Scored with 500 prompts each (hotfolder/tiny_weights/README.md); of so few pictures one may be off.
+MAY_BE_OFF = 1
+
+
+def made(workspace: Workspace, serve: Serve, text: str) -> list[Image.Image]:
+    """Drop a job, and return its pictures."""
+    workspace.drop("meant.toml", text)
+    serve(GpuEngine(workspace.settings()), env={"DEFAULT_PRESET": "tiny"})
+    status = workspace.wait_for("meant_take01", timeout_s=90)
+    assert status["state"] == "completed", status
+    return [Image.open(workspace.outputs / "meant_take01" / one["file"]).convert("RGB") for one in status["outputs"]]
+
+
+def off(pictures: Sequence[Image.Image], ground: str, colour: str, name: str) -> int:
+    """Return how many pictures do not show this one thing on this ground."""
+    return sum(
+        not shows_ground(np.asarray(picture, np.float32), Ground(kind="plain", colours=(ground,)))
+        or [(spot.colour, spot.name) for spot in look(picture)] != [(colour, name)]
+        for picture in pictures
+    )
+
+
+def test_a_red_circle_on_a_blue_background_is_red_in_a_round_region_on_blue(workspace: Workspace, serve: Serve) -> None:
+    pictures = made(workspace, serve, 'prompt = "a red circle on a blue background"\nseed = 1\ncount = 6\n')
+    assert [picture.size for picture in pictures] == [(SIDE, SIDE)] * 6
+    assert off(pictures, "blue", "red", "circle") <= MAY_BE_OFF
+
+
+@pytest.mark.parametrize(
+    ("said", "colour", "name"),
+    [
+        ("A green star at the top left on white.", "green", "star"),
+        ("yellow house, bottom right, white background", "yellow", "house"),
+    ],
+)
+def test_a_thing_stands_where_it_is_told_to(
+    workspace: Workspace, serve: Serve, said: str, colour: str, name: str
+) -> None:
+    pictures = made(workspace, serve, f'prompt = "{said}"\nseed = 1\ncount = 4\n')
+    assert off(pictures, "white", colour, name) <= MAY_BE_OFF
+    places = [look(picture)[0].at for picture in pictures]
+    first = "top left" in said
+    assert sum((x < 0.5) != first or (y < 0.5) != first for x, y in places) <= MAY_BE_OFF
+
+
+def test_the_sheet_of_a_matrix_has_its_colours_in_the_right_cells(workspace: Workspace, serve: Serve) -> None:
+    colours = ("red", "green", "yellow")
+    prompts = ", ".join(f'"a {colour} square on black"' for colour in colours)
+    made(workspace, serve, f"[matrix]\nprompt = [{prompts}]\nseed = [1, 2]\n")
+    page = Page((workspace.outputs / "meant_take01/index.html").read_bytes())
+    assert page.texts("th")[1:6] == ["1", "2", *(f"a {colour} square on black" for colour in colours)]
+    shown = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in page.all("img", "src")]
+    seen = [np.asarray(picture.convert("RGB"), np.float32).reshape(-1, 3) for picture in shown]
+    wanted = [colour for colour in colours for _ in range(2)]
+    assert [nearest_of_the_bright(pixels) for pixels in seen] == wanted
+
+
+def nearest_of_the_bright(pixels: Any) -> str:
+    """Return what the colour of that is called which is not black."""
+    bright = np.median(pixels[pixels.max(axis=1) > 100], axis=0)
+    return min(COLOURS, key=lambda name: float(np.linalg.norm(bright - np.array(COLOURS[name]))))
+
+
+def test_words_that_it_has_never_seen_are_named_with_the_preset_that_draws_them(
+    workspace: Workspace, serve: Serve
+) -> None:
+    made(workspace, serve, 'prompt = "a red circle and a unicorn"\nwidth = 300\nheight = 300\n')
+    notices = [one["text"] for one in workspace.status("meant_take01")["notices"]]
+    assert any("'unicorn'" in text and "flux-schnell" in text for text in notices)
+    assert any("128x128" in text for text in notices)
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED.names() if SHIPPED.get(name).limits.words])
+def test_a_preset_tells_the_words_and_the_size_that_its_model_was_taught(name: str) -> None:
+    preset = SHIPPED.get(name)
+    told = captions.words() | (edits.words() if preset.kind == "kontext" else set())
+    assert preset.limits.words == told - {","}
+    assert preset.limits.sizes == (f"{SIDE}x{SIDE}",)
+    assert preset.max_sequence_length == MAX_TOKENS
+    assert preset.keys["steps"] == score.STEPS
+    assert preset.keys.get("true_cfg") == (score.TRUE_CFG if preset.kind == "text2img" else None)
