@@ -112,8 +112,8 @@ def test_the_count_of_each_item_is_its_own(hotfolder: Hotfolder, tmp_path: Path)
 
 
 def test_one_picture_is_said_in_one_word(hotfolder: Hotfolder, tmp_path: Path) -> None:
-    said = hotfolder("check", job(tmp_path, 'prompt = "a mug"\nwidth = 1000\nheight = 1000\n'))
-    assert said.out.endswith("mug.toml: ok, preset tiny (text2img), 1 picture; time unknown, about 1.5 MB\n")
+    said = hotfolder("check", job(tmp_path, 'preset = "noise"\nprompt = "a mug"\nwidth = 1000\nheight = 1000\n'))
+    assert said.out.endswith("mug.toml: ok, preset noise (text2img), 1 picture; time unknown, about 1.5 MB\n")
 
 
 def test_the_time_is_told_from_the_pace_of_jobs_with_the_same_preset(
@@ -157,8 +157,8 @@ def test_the_size_is_told_from_pictures_that_were_made(
 
 
 def test_the_size_of_what_was_never_made_is_told_from_its_pixels(hotfolder: Hotfolder, tmp_path: Path) -> None:
-    text = PHOTO.replace("[matrix]", "[matrix]\nwidth = [64]\nheight = [64]")
-    assert checked(hotfolder, job(tmp_path, text))["bytes"] == 12 * (64 * 2) * (64 * 2) * 1.5
+    text = PHOTO.replace("[matrix]", "[matrix]\nwidth = [128]\nheight = [128]")
+    assert checked(hotfolder, job(tmp_path, text))["bytes"] == 12 * (128 * 2) * (128 * 2) * 1.5
     no_model = 'image = "a.png"\n[[stages]]\nstage = "grayscale"\n'
     assert checked(hotfolder, job(tmp_path, no_model))["bytes"] is None
 

@@ -5,14 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_makes_a_picture_of_each_kind_and_names_them(tmp_path: Path) -> None:
     for folder in ("jobs_inbox", "outputs", "tools"):
         (tmp_path / folder).mkdir()
+    # Beside other tests, more threads than cores would wait for each other.
+    (tmp_path / "hotfolder.toml").write_text("threads = 1\n")
     demo = shutil.copy(ROOT / "tools/demo.py", tmp_path / "tools")
-    ran = subprocess.run([sys.executable, demo], capture_output=True, check=False, text=True, timeout=110)
+    ran = subprocess.run([sys.executable, demo], capture_output=True, check=False, text=True, timeout=280)
     assert ran.returncode == 0, ran.stderr
     named = [Path(line.strip()) for line in ran.stdout.splitlines() if line.strip().endswith(".png")]
     assert {path.parent.name for path in named} == {
