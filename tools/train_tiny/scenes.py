@@ -69,15 +69,16 @@ MARGIN: Final = 0.045
 Size = Literal["small", "", "large"]
 #: Half of a thing's width, in sides of the picture.
 SIZES: Final[dict[Size, float]] = {"small": 0.16, "": 0.22, "large": 0.29}
-#: How several things stand: in a row from left to right, or one above the other.
+#: How several things stand: from left to right, or one above the other.
 Order = Literal["alone", "row", "stack"]
-#: How many -> half of the width of each, and their centres along the row or the stack.
-_SEVERAL: Final[dict[int, tuple[float, tuple[float, ...]]]] = {
-    2: (0.2, (0.26, 0.74)),
-    3: (0.141, (0.18, 0.5, 0.82)),
+#: How many -> half of the width of each, and their centres along and across the row or the stack. Of three the middle
+#: one stands lower: side by side they would be too small for a model of so few pixels.
+_SEVERAL: Final[dict[int, tuple[float, tuple[Point, ...]]]] = {
+    2: (0.2, ((0.26, 0.5), (0.74, 0.5))),
+    3: (0.19, ((0.245, 0.28), (0.5, 0.72), (0.755, 0.28))),
 }
 #: How many -> how far each may be along the row and across it, in sides of the picture, and its size, least and most.
-_SCATTERED: Final = {1: (0.05, 0.05, 0.9, 1.05), 2: (0.02, 0.12, 0.95, 1.0), 3: (0.008, 0.12, 0.95, 1.0)}
+_SCATTERED: Final = {1: (0.05, 0.05, 0.9, 1.05), 2: (0.02, 0.12, 0.95, 1.0), 3: (0.03, 0.02, 0.92, 1.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +170,8 @@ def _lay_out(
     order: Order = "stack" if len(named) == 2 and chance.random() < 0.4 else "row"
     radius, centres = _SEVERAL[len(named)]
     made = []
-    for (name, colour), along in zip(named, centres, strict=True):
-        at = (along, 0.5) if order == "row" else (0.5, along)
+    for (name, colour), (along, across) in zip(named, centres, strict=True):
+        at = (along, across) if order == "row" else (across, along)
         made.append(Thing(name=name, colour=colour, at=at, radius=radius))
     return Scene(things=tuple(made), ground=ground, order=order, seed=chance.getrandbits(32))
 
