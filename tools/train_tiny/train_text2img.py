@@ -1,6 +1,6 @@
 """Trains the transformer of `tiny`, and its text encoders, to draw what a caption says; needs the VAE of train_vae.py.
 
-    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 24000]
+    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 26000]
 
 Stopped, it goes on from its last checkpoint. Writes OUT/text2img, a whole pipeline as diffusers loads it.
 """
@@ -24,14 +24,14 @@ _WITHOUT: Final = 0.06
 _NOTHING: Final = 0.04
 #: Of the others; then the ground may be any.
 _SILENT: Final = 0.1
-#: Scenes that are drawn and encoded beforehand; and of how many things: three are the hardest, as small as they are.
+#: Scenes that are drawn and encoded beforehand; and how many have one thing, two and three, which are the hardest.
 _POOL: Final = 40_000
 _COUNTS: Final = (4, 3, 3)
 
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=24_000, pool=_POOL)
+    told = options(__doc__ or "", steps=26_000, pool=_POOL)
     torch.manual_seed(told.seed)
     texts, transformer = make_texts(), make_transformer("text2img")
     words, quick = flow.Words(texts), compiled(transformer)
