@@ -174,8 +174,10 @@ class Course:
         state = torch.load(self._file, weights_only=True)
         self.step, self.seconds, self.seed = state["step"], state["seconds"], state["seed"]
         self._commits = state.get("commits", [])
-        for (optimizer, _), kept in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        # Of weights that were packed only those are left.
+        if "optimizers" in state:
+            for (optimizer, _), kept in zip(self._optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
             self.averaged[name].load_state_dict(state["averaged"][name])

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -23,16 +23,29 @@ from score import LORA, scored, summed
 
 from hotfolder import tiny
 
-#: Model -> its folder below OUT, its training, and the courses of which its weights came.
-_MODELS: Final = {
-    "tiny": ("text2img", "train_text2img.py", ("vae", "vae-decoder", "text2img")),
-    "tiny-kontext": ("kontext", "train_shown.py kontext", ("kontext",)),
-    "tiny-fill": ("fill", "train_shown.py fill", ("fill",)),
-    "tiny-control": ("control", "train_shown.py control", ("control",)),
-    "tiny-redux": ("redux", "train_redux.py", ("redux",)),
-    "tiny-clip": ("clip", "train_clip.py", ("clip",)),
-    "tiny-night": ("night", "train_lora.py", ("night",)),
+
+class Model(NamedTuple):
+    """Where the weights of a model come from."""
+
+    #: Its folder below OUT, and the last of its courses.
+    kind: str
+    command: str
+    #: The courses before that.
+    before: tuple[str, ...] = ()
+
+
+#: In the package, by its name.
+MODELS: Final = {
+    "tiny": Model("text2img", "train_text2img.py", ("vae", "vae-decoder")),
+    "tiny-kontext": Model("kontext", "train_shown.py kontext"),
+    "tiny-fill": Model("fill", "train_shown.py fill"),
+    "tiny-control": Model("control", "train_shown.py control"),
+    "tiny-redux": Model("redux", "train_redux.py"),
+    "tiny-clip": Model("clip", "train_clip.py"),
+    "tiny-night": Model("night", "train_lora.py"),
 }
+#: Beside the weights: how each model was trained.
+COURSES: Final = "courses.json"
 _HOUR_S: Final = 3600
 _CARD: Final = """# The tiny models
 
@@ -66,19 +79,21 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=500)
     options = parser.parse_args()
     # `models.TINY_VERSION` is to be raised with the weights: models that were laid out before are left alone.
-    trained = {name: told for name, told in _MODELS.items() if _is_trained(options.out / told[0])}
+    trained = {name: model for name, model in MODELS.items() if _is_trained(options.out / model.kind)}
+    courses = {name: _course(options.out / "courses", model) for name, model in trained.items()}
     with tempfile.TemporaryDirectory(prefix=".packed.", dir=options.into.parent) as folder:
         beside = Path(folder) / "weights"
-        for name, (kind, _, _) in trained.items():
-            pack(options.out / kind, beside / name)
+        for name, model in trained.items():
+            pack(options.out / model.kind, beside / name)
         share(beside)
+        (beside / COURSES).write_text(json.dumps(courses, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(options.into, ignore_errors=True)
         beside.rename(options.into)
     told = []
-    for name, (kind, command, courses) in trained.items():
-        scores = summed(scored(kind, options.prompts, weights=options.into))
+    for name, model in trained.items():
+        scores = summed(scored(model.kind, options.prompts, weights=options.into))
         print(json.dumps({"model": name, **scores}), flush=True)
-        told.append(_told(name, command, [options.out / "courses" / course for course in courses], scores))
+        told.append(_told(name, model, courses[name], scores))
     card = _CARD.format(models="\n".join(told), files="\n".join(_files(options.into)))
     (options.into / "README.md").write_text(card, encoding="utf-8")
 
@@ -121,16 +136,24 @@ def _contents(folder: Path) -> Mapping[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def _told(name: str, command: str, courses: list[Path], scores: Mapping[str, float]) -> str:
-    runs = [json.loads((course / "course.json").read_text()) for course in courses]
+def _course(courses: Path, model: Model) -> dict[str, Any]:
+    """Return how a model was trained: its last course, with the time and the commits of all that it came of."""
+    files = (courses / name / "course.json" for name in (*model.before, model.kind))
+    # Of weights that were unpacked, what came before is told by the last.
+    runs = [json.loads(file.read_text()) for file in files if file.exists()]
+    commits = list(dict.fromkeys(commit for run in runs for commit in run["commits"]))
+    return {**runs[-1], "seconds": sum(run["seconds"] for run in runs), "commits": commits}
+
+
+def _told(name: str, model: Model, course: Mapping[str, Any], scores: Mapping[str, float]) -> str:
     return _MODEL.format(
         name=name,
-        command=command,
-        steps=runs[-1]["step"],
-        seed=runs[-1]["seed"],
-        hours=sum(run["seconds"] for run in runs) / _HOUR_S,
+        command=model.command,
+        steps=course["step"],
+        seed=course["seed"],
+        hours=course["seconds"] / _HOUR_S,
         machine=f"{torch.get_num_threads()} cores ({platform.machine()})",
-        commits=", ".join(dict.fromkeys(commit for run in runs for commit in run["commits"])),
+        commits=", ".join(course["commits"]),
         prompts=scores["prompts"],
         scores=", ".join(f"{key} {value:g}" for key, value in scores.items() if key != "prompts"),
     )
