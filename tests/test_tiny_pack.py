@@ -1,12 +1,16 @@
-"""How trained models are packed into the package, and laid out from it again."""
+"""How trained models are packed into the package, and laid out from it again: to be used, and to be trained on."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from models import make_clip
-from pack import pack, share
+from course import Course
+from diffusers import FluxPipeline
+from models import TEXT_ENCODERS, make_clip
+from pack import COURSES, CURVE, pack, share
 from safetensors.torch import load_file
+from unpack import unpack
 
 from hotfolder import tiny
 from hotfolder.models import Checkpoint
@@ -57,6 +61,30 @@ def test_it_is_laid_out_whole_with_its_weights_in_half_the_bytes(
         }
         assert {weight.dtype for weight in now.values()} == {torch.float16}
     assert "dropout_rate" in (tmp_path / name / "text_encoder_2/config.json").read_text()
+
+
+def test_what_was_packed_is_trained_on_where_it_stopped(weights: Path, trained: Path, tmp_path: Path) -> None:
+    point = '{"step": 50, "seconds": 1.0, "loss": 0.5}\n'
+    (weights / CURVE.format(name="tiny")).write_text(point)
+    told = {"step": 50, "seconds": 9.0, "seed": 7, "commits": ["abc"]}
+    (weights / COURSES).write_text(json.dumps({"tiny": told}))
+    unpack(tmp_path / "out", weights)
+
+    parts = FluxPipeline.from_pretrained(str(tmp_path / "out/text2img"), local_files_only=True).components
+    before = FluxPipeline.from_pretrained(str(trained / "text2img"), local_files_only=True).components
+    modules = {name: parts[name] for name in ("transformer", *TEXT_ENCODERS)}
+    folder = tmp_path / "out/courses/text2img"
+    course = Course(folder, modules, steps=51, rate=0.0, muon=0.0, ema=0.9, seed=1)
+    assert (course.step, course.seconds, course.seed) == (50, 9.0, 7)
+    for name, module in modules.items():
+        assert {weight.dtype for weight in module.parameters()} == {torch.float32}
+        for key, weight in before[name].state_dict().items():
+            assert torch.equal(module.state_dict()[key], weight.half().float())
+            assert torch.equal(course.averaged[name].state_dict()[key], weight.half().float())
+    course.run(lambda _: sum(weight.sum() for weight in modules["transformer"].parameters()) * torch.ones(()))
+    assert course.step == 51
+    assert (folder / "curve.jsonl").read_text() == point
+    assert (tmp_path / "out/vae/config.json").exists()
 
 
 def test_a_package_that_may_not_be_written_is_no_hindrance(weights: Path, tmp_path: Path) -> None:

@@ -44,8 +44,9 @@ MODELS: Final = {
     "tiny-clip": Model("clip", "train_clip.py"),
     "tiny-night": Model("night", "train_lora.py"),
 }
-#: Beside the weights: how each model was trained.
+#: Beside the weights: how each model was trained, and the curve of its last course.
 COURSES: Final = "courses.json"
+CURVE: Final = "{name}.curve.jsonl"
 _HOUR_S: Final = 3600
 _CARD: Final = """# The tiny models
 
@@ -56,6 +57,7 @@ pictures that it draws itself (`tools/train_tiny/`). Licence: Apache-2.0, as the
 {models}
 Shares are 0 to 1, of prompts, edits, holes, edges and pictures that none of the models was trained with; `rest_db` is
 the PSNR, in dB, of what an edit was not to change. `python tools/train_tiny/score.py KIND` measures them again.
+`*.curve.jsonl` are the curves of the trainings, with a line for every 50 steps.
 
 ## Files
 
@@ -85,6 +87,8 @@ def main() -> None:
         beside = Path(folder) / "weights"
         for name, model in trained.items():
             pack(options.out / model.kind, beside / name)
+            if (curve := options.out / "courses" / model.kind / "curve.jsonl").exists():
+                shutil.copyfile(curve, beside / CURVE.format(name=name))
         share(beside)
         (beside / COURSES).write_text(json.dumps(courses, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(options.into, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from diffusers import DiffusionPipeline
 from models import TEXT_ENCODERS
-from pack import COURSES, MODELS
+from pack import COURSES, CURVE, MODELS
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
@@ -40,13 +40,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.out.exists():
         raise SystemExit(f"{options.out} is there already: it may hold what was trained later. Move it, or say --out")
-    courses = json.loads((options.weights / COURSES).read_text())
-    for name, course in courses.items():
+    unpack(options.out, options.weights)
+
+
+def unpack(out: Path, weights: Path) -> None:
+    """Lay out all models, each with a checkpoint and its curve."""
+    for name, course in json.loads((weights / COURSES).read_text()).items():
         kind = MODELS[name].kind
-        tiny.build(name, options.out / kind, options.weights)
-        _widen(options.out / kind)
-        _keep(options.out / "courses" / kind, course, _weights(kind, options.out / kind))
-    shutil.copytree(options.out / "text2img" / "vae", options.out / "vae")
+        tiny.build(name, out / kind, weights)
+        _widen(out / kind)
+        folder = out / "courses" / kind
+        _keep(folder, course, _weights(kind, out / kind))
+        if (curve := weights / CURVE.format(name=name)).exists():
+            shutil.copyfile(curve, folder / "curve.jsonl")
+    if (vae := out / "text2img" / "vae").exists():
+        shutil.copytree(vae, out / "vae")
 
 
 def _widen(folder: Path) -> None:
