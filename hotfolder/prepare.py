@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, assert_never
 
-from hotfolder import batch, durable, foreign, jobfile, lanes, logs, names, run, sources, takes, tomltext
+from hotfolder import batch, durable, jobfile, lanes, logs, names, rejected, run, sources, takes, tomltext
 from hotfolder.batch import Found
 from hotfolder.clock import Moment
 from hotfolder.dropped import read_plan, wishes_of_plan
@@ -21,7 +21,7 @@ from hotfolder.jobfile import JobFile
 from hotfolder.journal import Failure, State
 from hotfolder.kindkeys import MAX_SEED
 from hotfolder.lanes import LaneDefaults
-from hotfolder.plan import MissingSource, Plan, Source, digest
+from hotfolder.plan import MissingSource, Plan, Source
 from hotfolder.planning import Wish, check_places, check_size, make_plan, wishes_of
 from hotfolder.presets import Presets, shipped_dir
 from hotfolder.settle import Settler
@@ -577,7 +577,7 @@ class Preparer:
     def _reject(self, job: Job, error: Rejected) -> None:
         """End the job and lay its text, with each problem at its line, beside where it was dropped."""
         with suppress(OSError):
-            put_rejected(self._settings.inbox_dir, job, error)
+            rejected.put(self._settings.inbox_dir / _lane_of(job), job, error)
         first = error.problems[0]
         self._shop.spool.ended(
             job,
@@ -591,42 +591,3 @@ class Preparer:
 
 def _lane_of(job: Job) -> str:
     return job.ledger.origin.lane if job.ledger.origin else ""
-
-
-def put_rejected(inbox: Path, job: Job, error: Rejected) -> None:
-    """Write NAME.rejected.toml beside the drop; one that somebody edited is never overwritten."""
-    data = (job.folder / JOB_FILE).read_bytes()
-    folder = inbox / _lane_of(job)
-    text = tomltext.annotate(data, error.problems)
-    marked = (
-        text if text == data else _signed(text, f"{tomltext.NOTE}mend it, then rename this file to {job.stem}.toml")
-    )
-    for number in range(1, 1000):
-        path = folder / (f"{job.stem}.rejected.toml" if number == 1 else f"{job.stem}-{number}.rejected.toml")
-        try:
-            stands = foreign.read(path, 2 * tomltext.MAX_OWN_BYTES)
-        except FileNotFoundError:
-            stands = b""
-        except OSError:
-            if os.path.lexists(path):
-                continue  # somebody else's, whatever it is
-            stands = b""  # the disk failed: writing will tell whether it still does
-        if not stands or _is_ours(stands):
-            durable.write(path, marked)
-            durable.sync_folder(folder)
-        elif stands != marked:
-            continue
-        return
-
-
-def _signed(text: bytes, advice: str) -> bytes:
-    """Add what to do, and a signature, so that we know later whether somebody edited it."""
-    body = text if text.endswith(b"\n") else text + b"\n"
-    body += f"{advice}\n".encode()
-    return body + f"{tomltext.NOTE}signature {digest(body)[:16]}\n".encode()
-
-
-def _is_ours(data: bytes) -> bool:
-    body, _, last = data.rstrip(b"\n").rpartition(b"\n")
-    signature = digest(body + b"\n")[:16]
-    return last == f"{tomltext.NOTE}signature {signature}".encode()
