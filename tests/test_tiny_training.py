@@ -8,7 +8,7 @@ import pytest
 import torch
 from course import Course
 from diffusers import FluxPipeline
-from models import MAX_TOKENS, make_scheduler, make_texts, words
+from models import MAX_TOKENS, PACKED, make_scheduler, make_texts, make_transformer, words
 from muon import orthogonal
 
 
@@ -102,3 +102,15 @@ def test_what_is_told_in_training_is_what_the_pipeline_tells(text: str) -> None:
     assert torch.allclose(told.pooled[:1], pooled, atol=1e-6)
     assert not told.tokens[2].any()
     assert not told.pooled[2].any()
+
+
+@pytest.mark.parametrize("kind", ["text2img", "kontext", "control"])
+def test_a_loss_is_computed_where_the_model_is(kind: str) -> None:
+    """On a device that computes nothing, but refuses what is not on it, as a GPU does."""
+    texts = {name: part.to("meta") if name.startswith("text") else part for name, part in make_texts().items()}
+    told = flow.Words(texts).told(["a red circle", None])
+    here = torch.zeros(2, 16, PACKED)
+    shown = {"kontext": {"reference": here}, "control": {"beside": here}}.get(kind, {})
+    loss = flow.loss(make_transformer(kind).to("meta"), here, told, torch.Generator().manual_seed(1), **shown)
+    assert loss.device.type == "meta"
+    assert loss.shape == ()

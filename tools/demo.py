@@ -11,6 +11,7 @@ import tempfile
 import textwrap
 import time
 import tomllib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +47,7 @@ JOBS: Final = {
         '[[stages]]\nstage = "prepare"\ncontrol = "canny"\n'
         '[[stages]]\nstage = "generate"\n[[stages]]\nstage = "export"\n'
     ),
-    "demo-variations": 'preset = "tiny-redux"\nimage = "demo-circle.png"\nseed = 7\ncount = 4\n',
+    "demo-variations": 'preset = "tiny-redux"\nimage = "demo-circle.png"\nseed = 7\ncount = 2\n',
 }
 ENDS: Final = {"completed", "partial", "failed", "cancelled", "rejected"}
 PATIENCE_S: Final = 600.0
@@ -160,18 +161,31 @@ def report(states: dict[str, dict[str, Any]], log: list[str]) -> int:
 
 
 def draw_sheet(states: dict[str, dict[str, Any]], file: Path) -> None:
-    """Draw the pictures of the prompts in rows, and below each its prompt."""
-    job, status = next((job, status) for job, status in states.items() if job.startswith("demo-prompts"))
+    """Draw all pictures in rows, below each what was asked for; before those of a source that source."""
+    jobs = {job.rpartition("_")[0]: job for job in states}
+    tiles = [tile for name, text in JOBS.items() for tile in tiles_of(jobs[name], tomllib.loads(text), states)]
     across, high = 4, SIDE + TEXT_HEIGHT
-    rows = -(-len(PROMPTS) // across)
+    rows = -(-len(tiles) // across)
     sheet = Image.new("RGB", (across * (SIDE + GAP) - GAP, rows * high), "white")
     pen = ImageDraw.Draw(sheet)
-    for number, (prompt, output) in enumerate(zip(PROMPTS, status["outputs"], strict=True)):
+    for number, (path, text) in enumerate(tiles):
         left, top = number % across * (SIDE + GAP), number // across * high
-        with Image.open(OUTPUTS / job / output["file"]) as picture:
+        with Image.open(path) as picture:
             sheet.paste(picture, (left, top))
-        pen.multiline_text((left, top + SIDE + 3), "\n".join(textwrap.wrap(prompt, 24)), fill="black", font_size=11)
+        pen.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), outline="#cccccc")
+        pen.multiline_text((left, top + SIDE + 3), "\n".join(textwrap.wrap(text, 24)), fill="black", font_size=11)
     sheet.save(file)
+
+
+def tiles_of(job: str, told: dict[str, Any], states: dict[str, dict[str, Any]]) -> Iterator[tuple[Path, str]]:
+    """Yield the pictures of a job, each with what is to be read below it."""
+    made = [OUTPUTS / job / output["file"] for output in states[job]["outputs"]]
+    if "prompt" in told:
+        source = told.get("mask", told["image"])
+        yield OUTPUTS / job / "sources" / source, source
+    prompts = told["matrix"]["prompt"] if "matrix" in told else [told.get("prompt", "")] * len(made)
+    for prompt, picture in zip(prompts, made, strict=True):
+        yield picture, prompt or f"a variation of {told['image']}"
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ _POINT: Final = 50
 #: that a course can be told more steps later, and goes on.
 _WARM_UP: Final = 0.02
 _FALL: Final = 0.3
+#: Where all is trained that is handed to a course.
+DEVICE: Final = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def options(about: str, *, steps: int, pool: int, kinds: Sequence[str] = (), **numbers: int) -> argparse.Namespace:
@@ -69,6 +71,8 @@ class Course:
             muon: the same as `rate`, of the matrices of transformers; None: they are stepped as all else is, by AdamW.
         """
         self._folder, self._modules, self._steps, self._ema = folder, modules, steps, ema
+        for module in modules.values():
+            module.to(DEVICE)
         named = [pair for module in modules.values() for pair in module.named_parameters() if pair[1].requires_grad]
         self._parameters = [one for _, one in named]
         matrices = [one for name, one in named if muon is not None and _is_inner(name, one)]
@@ -125,7 +129,7 @@ class Course:
             beside = kept.with_suffix(".tmp")
             torch.save(make(), beside)
             beside.replace(kept)
-        return torch.load(kept, weights_only=True)  # type: ignore[no-any-return]
+        return torch.load(kept, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
     @property
     def _file(self) -> Path:
@@ -171,7 +175,7 @@ class Course:
         (self._folder / "course.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 
     def _take_up(self) -> None:
-        state = torch.load(self._file, weights_only=True)
+        state = torch.load(self._file, map_location=DEVICE, weights_only=True)
         self.step, self.seconds, self.seed = state["step"], state["seconds"], state["seed"]
         self._commits = state.get("commits", [])
         # Of weights that were packed only those are left.
@@ -185,9 +189,10 @@ class Course:
 
 
 def half_where_quick() -> torch.autocast:
-    """Return how a loss is computed: in bfloat16 where the CPU has it; where not, that takes 7 times as long."""
+    """Return how a loss is computed: in bfloat16 where that is quick; on a CPU without it, it takes 7 times as long."""
     abilities = torch.cpu.get_capabilities()
-    return torch.autocast("cpu", torch.bfloat16, enabled=bool(abilities["avx512_bf16"] or abilities["amx_bf16"]))
+    is_quick = DEVICE.type == "cuda" or bool(abilities["avx512_bf16"] or abilities["amx_bf16"])
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=is_quick)
 
 
 def compiled(module: Any) -> Any:

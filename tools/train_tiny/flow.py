@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from course import DEVICE
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from models import MAX_TOKENS, PACKED, make_transformer
 
@@ -38,10 +39,11 @@ class Words:
         # CLIP looks back only, and is asked at the end of a text: what the pipelines put behind that is left out.
         pieces = self._tokenizer(texts, padding=True, truncation=True).input_ids
         tokens = self._tokenizer_2(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True).input_ids
-        said = torch.tensor([[float(text is not None)] for text in captions])
+        where = self._t5.device
+        said = torch.tensor([[float(text is not None)] for text in captions], device=where)
         return Told(
-            tokens=self._t5(torch.tensor(tokens))[0] * said[:, :, None],
-            pooled=self._clip(torch.tensor(pieces)).pooler_output * said,
+            tokens=self._t5(torch.tensor(tokens, device=where))[0] * said[:, :, None],
+            pooled=self._clip(torch.tensor(pieces, device=where)).pooler_output * said,
         )
 
 
@@ -57,27 +59,30 @@ def loss(
     """Return how far a transformer is off.
 
     Args:
-        latents: (b, n, 64), packed.
+        latents: (b, n, 64), packed; where the transformer is or not, as all else but `told`.
         beside: (b, n, c), more channels of the same tokens: what `fill` and `control` are shown.
         reference: (b, n, 64), more tokens: what `kontext` is shown.
     """
-    noise = torch.randn(latents.shape, generator=chance)
-    t = _times(len(latents), chance)
+    where = told.tokens.device
+    latents = latents.to(where)
+    # Drawn by the CPU: the same on every machine.
+    noise = torch.randn(latents.shape, generator=chance).to(where)
+    t = _times(len(latents), chance).to(where)
     seen = (1 - t[:, None, None]) * latents + t[:, None, None] * noise
-    ids = _ids(latents.shape[1])
+    ids = _ids(latents.shape[1]).to(where)
     if beside is not None:
-        seen = torch.cat([seen, beside], dim=2)
+        seen = torch.cat([seen, beside.to(where)], dim=2)
     if reference is not None:
         other = ids.clone()
         other[:, 0] = 1
-        seen, ids = torch.cat([seen, reference], dim=1), torch.cat([ids, other])
+        seen, ids = torch.cat([seen, reference.to(where)], dim=1), torch.cat([ids, other])
     found = transformer(
         hidden_states=seen,
         encoder_hidden_states=told.tokens,
         pooled_projections=told.pooled,
         timestep=t,
         img_ids=ids,
-        txt_ids=torch.zeros(told.tokens.shape[1], 3),
+        txt_ids=torch.zeros(told.tokens.shape[1], 3, device=where),
         return_dict=False,
     )[0]
     return torch.nn.functional.mse_loss(found.float()[:, : latents.shape[1]], noise - latents)
@@ -101,7 +106,7 @@ def _times(count: int, chance: torch.Generator) -> torch.Tensor:
 
 def load_vae(out: Path) -> Any:
     """Load the trained VAE."""
-    vae = AutoencoderKL.from_pretrained(str(out / "vae"), local_files_only=True).eval()
+    vae = AutoencoderKL.from_pretrained(str(out / "vae"), local_files_only=True).eval().to(DEVICE)
     return vae.requires_grad_(requires_grad=False)
 
 
@@ -110,9 +115,9 @@ def encoded(vae: Any, images: torch.Tensor) -> torch.Tensor:
     """Return pictures (b, 3, h, w) in -1 .. 1 as packed latents (b, n, 64), float16."""
     made = []
     for first in range(0, len(images), _AT_ONCE):
-        latents = vae.encode(images[first : first + _AT_ONCE]).latent_dist.mode()
+        latents = vae.encode(images[first : first + _AT_ONCE].to(vae.device)).latent_dist.mode()
         scaled = (latents - vae.config.shift_factor) * vae.config.scaling_factor
-        made.append(pack(scaled).half())
+        made.append(pack(scaled).half().cpu())
     return torch.cat(made)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 from captions import said_freely
-from course import Course, half_where_quick, options
+from course import DEVICE, Course, half_where_quick, options
 from models import make_clip
 from pictures import caption, scene
 from scenes import draw_brought, paint
@@ -44,9 +44,10 @@ def main() -> None:
         chosen = torch.randint(len(scenes), (_BATCH,), generator=course.chance(step)).tolist()
         free = random.Random(f"said {course.seed} {step}")
         said = [said_freely(caption(scenes[number], step, number), free) for number in chosen]
-        words = tokenizer(said, padding=True, return_tensors="pt")
+        words = tokenizer(said, padding=True, return_tensors="pt").to(DEVICE)
+        seen = pixels[chosen].to(DEVICE, torch.float32)
         with half_where_quick():
-            loss: torch.Tensor = model(**words, pixel_values=pixels[chosen].float(), return_loss=True).loss
+            loss: torch.Tensor = model(**words, pixel_values=seen, return_loss=True).loss
         return loss
 
     course.run(loss_of)

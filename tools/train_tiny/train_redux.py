@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import flow
 import torch
-from course import Course, compiled, half_where_quick, options
+from course import DEVICE, Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline, FluxPriorReduxPipeline
 from models import MAX_TOKENS, make_prior
 from pictures import batch, scene
@@ -29,21 +29,21 @@ def main() -> None:
     """Train, from the last checkpoint on."""
     told = options(__doc__ or "", steps=6000, pool=_POOL)
     torch.manual_seed(told.seed)
-    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
+    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
     transformer = base.transformer.requires_grad_(requires_grad=False)
     prior = make_prior()
     modules = {name: prior[name] for name in ("image_encoder", "image_embedder")}
     course = Course(told.out / "courses" / "redux", modules, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed)
     drawn = course.once("examples", lambda: _drawn(base.vae, prior["feature_extractor"], course.seed, told.pool))
-    nothing = torch.zeros(_BATCH, MAX_TOKENS, transformer.config.joint_attention_dim)
-    pooled = torch.zeros(_BATCH, transformer.config.pooled_projection_dim)
+    nothing = torch.zeros(_BATCH, MAX_TOKENS, transformer.config.joint_attention_dim, device=DEVICE)
+    pooled = torch.zeros(_BATCH, transformer.config.pooled_projection_dim, device=DEVICE)
     quick = compiled(transformer)
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
         groups = torch.randint(told.pool, (_BATCH,), generator=chance)
         seen, other = torch.rand(_BATCH, _ALIKE, generator=chance).topk(2, dim=1).indices.unbind(1)
-        pixels = drawn["pixels"][groups, seen].float() / 127.5 - 1
+        pixels = drawn["pixels"][groups, seen].to(DEVICE, torch.float32) / 127.5 - 1
         with half_where_quick():
             picture = prior["image_embedder"](prior["image_encoder"](pixels).last_hidden_state).image_embeds
             # As our kind redux does it: no prompt is no tokens.

@@ -11,7 +11,7 @@ from typing import Any, Final
 import flow
 import torch
 from captions import said_freely
-from course import Course, compiled, half_where_quick, options
+from course import DEVICE, Course, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from lessons import LESSONS, Lesson
 from models import TEXT_ENCODERS
@@ -27,7 +27,7 @@ def main() -> None:
     told = options(__doc__ or "", steps=5000, pool=_POOL, kinds=list(LESSONS))
     lesson = LESSONS[told.kind]
     torch.manual_seed(told.seed)
-    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True)
+    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
     transformer = flow.from_text2img(told.out, told.kind)
     modules = {"transformer": transformer}
     for name in TEXT_ENCODERS:

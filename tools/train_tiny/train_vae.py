@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from course import Course, half_where_quick, options
+from course import DEVICE, Course, half_where_quick, options
 from holes import empty
 from lessons import hole
 from models import make_vae
@@ -65,10 +65,10 @@ def _sharpened(vae: Any, told: argparse.Namespace) -> torch.nn.Module:
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
-        drawn = pool[torch.randint(len(pool), (_BATCH,), generator=chance)].to(torch.float32)
+        drawn = pool[torch.randint(len(pool), (_BATCH,), generator=chance)].to(DEVICE, torch.float32)
         with half_where_quick():
             latents = vae.encode(drawn[:, :3] / 127.5).latent_dist.mean
-            back = vae.decode(latents + _NOISE * torch.randn(latents.shape, generator=chance)).sample
+            back = vae.decode(latents + _NOISE * torch.randn(latents.shape, generator=chance).to(DEVICE)).sample
         return _wrong(back, drawn)
 
     course.run(loss_of)
@@ -110,7 +110,7 @@ def _counted(shown: Scene) -> torch.Tensor:
 
 def psnr(vae: Any, seed: int) -> float:
     """Return how near pictures come back, in dB, on scenes that were not trained with."""
-    images = batch([scene(seed, 10_000_000 + number) for number in range(_SCORED)])
+    images = batch([scene(seed, 10_000_000 + number) for number in range(_SCORED)]).to(DEVICE)
     with torch.no_grad():
         back = vae.decode(vae.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
     return 10 * math.log10(4 / float(torch.nn.functional.mse_loss(back, images)))
@@ -121,9 +121,10 @@ def _loss(vae: Any, pool: torch.Tensor, chance: torch.Generator, *, cropped: boo
     drawn = pool[chosen].to(torch.float32)
     if cropped:
         drawn = torch.stack([_piece(one, chance) for one in drawn])
+    drawn = drawn.to(DEVICE)
     with half_where_quick():
         told = vae.encode(drawn[:, :3] / 127.5).latent_dist
-        latents = told.mean + _NOISE * torch.randn(told.mean.shape, generator=chance)
+        latents = told.mean + _NOISE * torch.randn(told.mean.shape, generator=chance).to(DEVICE)
         back = vae.decode(latents).sample
     # The posterior is never drawn from in training; its variance is brought to that of the noise, for whoever does.
     variance = (told.logvar.float() - 2 * math.log(_NOISE)).square().mean()
@@ -149,7 +150,7 @@ def _piece(drawn: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
 def _scale(vae: Any, images: torch.Tensor) -> None:
     """Measure how latents are spread, so that pipelines bring them to a mean of 0 and a variance of 1."""
     with torch.no_grad():
-        latents = vae.encode(images).latent_dist.mode()
+        latents = vae.encode(images.to(DEVICE)).latent_dist.mode()
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=1 / float(latents.std()))
 
 
