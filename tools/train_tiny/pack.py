@@ -3,7 +3,8 @@
     python tools/train_tiny/pack.py --out build/tiny [--into hotfolder/tiny_weights] [--prompts 500]
 
 Weights become float16. Parts that all models have in common (VAE, texts, scheduler) are there once. Models whose
-training has not come to its end are left out.
+training has not come to its end are left out. What was scored before, with as many prompts and the same weights, is not
+scored again.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from score import LORA, scored, summed
+from score import LORA, packed, scored, summed
 
 from hotfolder import tiny
 
@@ -83,6 +84,7 @@ def main() -> None:
     # `models.TINY_VERSION` is to be raised with the weights: models that were laid out before are left alone.
     trained = {name: model for name, model in MODELS.items() if _is_trained(options.out / model.kind)}
     courses = {name: _course(options.out / "courses", model) for name, model in trained.items()}
+    before = json.loads((options.into / COURSES).read_text()) if (options.into / COURSES).exists() else {}
     with tempfile.TemporaryDirectory(prefix=".packed.", dir=options.into.parent) as folder:
         beside = Path(folder) / "weights"
         for name, model in trained.items():
@@ -90,15 +92,17 @@ def main() -> None:
             if (curve := options.out / "courses" / model.kind / "curve.jsonl").exists():
                 shutil.copyfile(curve, beside / CURVE.format(name=name))
         share(beside)
-        (beside / COURSES).write_text(json.dumps(courses, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(options.into, ignore_errors=True)
         beside.rename(options.into)
-    told = []
     for name, model in trained.items():
-        scores = summed(scored(model.kind, options.prompts, weights=options.into))
+        weights, was = _sha256(model.kind, options.into), before.get(name, {})
+        is_known = was.get("weights") == weights and was["scores"]["prompts"] == options.prompts
+        scores = was["scores"] if is_known else summed(scored(model.kind, options.prompts, weights=options.into))
+        courses[name].update(weights=weights, scores=scores)
         print(json.dumps({"model": name, **scores}), flush=True)
-        told.append(_told(name, model, courses[name], scores))
-    card = _CARD.format(models="\n".join(told), files="\n".join(_files(options.into)))
+    (options.into / COURSES).write_text(json.dumps(courses, indent=1) + "\n", encoding="utf-8")
+    told = "\n".join(_told(name, trained[name], course) for name, course in courses.items())
+    card = _CARD.format(models=told, files="\n".join(_files(options.into)))
     (options.into / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -149,7 +153,16 @@ def _course(courses: Path, model: Model) -> dict[str, Any]:
     return {**runs[-1], "seconds": sum(run["seconds"] for run in runs), "commits": commits}
 
 
-def _told(name: str, model: Model, course: Mapping[str, Any], scores: Mapping[str, float]) -> str:
+def _sha256(kind: str, weights: Path) -> str:
+    """Return one hash of all weights by which a model is scored: its own, and those that it has in common."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted(packed(kind, Path(folder), weights).rglob("*.safetensors")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _told(name: str, model: Model, course: Mapping[str, Any]) -> str:
     return _MODEL.format(
         name=name,
         command=model.command,
@@ -158,8 +171,8 @@ def _told(name: str, model: Model, course: Mapping[str, Any], scores: Mapping[st
         hours=course["seconds"] / _HOUR_S,
         machine=f"{torch.get_num_threads()} cores ({platform.machine()})",
         commits=", ".join(course["commits"]),
-        prompts=scores["prompts"],
-        scores=", ".join(f"{key} {value:g}" for key, value in scores.items() if key != "prompts"),
+        prompts=course["scores"]["prompts"],
+        scores=", ".join(f"{key} {value:g}" for key, value in course["scores"].items() if key != "prompts"),
     )
 
 
