@@ -3,18 +3,21 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import captions
 import edits
+import numpy as np
 import pytest
 import score
 from browser import Page
-from check import Verdict, check, look
+from check import Pixels, Verdict, check, look
 from conftest import Serve, Workspace
 from models import MAX_TOKENS
+from pictures import edges_of
 from PIL import Image
-from scenes import SIDE, Ground, Place, Scene, Thing
+from scenes import SIDE, Ground, Place, Scene, Thing, paint
 
 from hotfolder.gpu import GpuEngine
 from hotfolder.presets import Presets
@@ -22,10 +25,18 @@ from hotfolder.presets import Presets
 SHIPPED = Presets.of(Path("none"))
 #: Scored with 500 prompts each (hotfolder/tiny_weights/README.md); of so few pictures one may be off.
 MAY_BE_OFF = 1
+RIGHT = Verdict(colour=True, thing=True, place=True)
+#: As somebody may bring it.
+CIRCLE = Scene(
+    things=(Thing(name="circle", colour="red", at=(0.28, 0.5), radius=0.2),),
+    ground=Ground(kind="plain", colours=("white",)),
+)
 
 
-def made(workspace: Workspace, serve: Serve, text: str) -> list[Image.Image]:
-    """Drop a job, and return its pictures."""
+def made(workspace: Workspace, serve: Serve, text: str, **sources: Image.Image) -> list[Image.Image]:
+    """Drop a job, and return its pictures. Args: sources: dropped beside it, as NAME.png."""
+    for name, picture in sources.items():
+        picture.save(workspace.inbox / f"{name}.png")
     workspace.drop("meant.toml", text)
     serve(GpuEngine(workspace.settings(THREADS="1")), env={"DEFAULT_PRESET": "tiny"})
     status = workspace.wait_for("meant_take01", timeout_s=90)
@@ -33,18 +44,25 @@ def made(workspace: Workspace, serve: Serve, text: str) -> list[Image.Image]:
     return [Image.open(workspace.outputs / "meant_take01" / one["file"]).convert("RGB") for one in status["outputs"]]
 
 
-def off(pictures: Sequence[Image.Image], ground: str, colour: str, name: str, place: Place = "") -> int:
-    """Return how many pictures do not show this one thing on this ground, and nothing else. Args: place: "" is any."""
+def alone(ground: str, colour: str, name: str, place: Place = "") -> Scene:
+    """Return a scene of one thing. Args: place: "" is any."""
     thing = Thing(name=name, colour=colour, at=(0.5, 0.5), radius=0.2, place=place)
-    told = Scene(things=(thing,), ground=Ground(kind="plain", colours=(ground,)))
-    right = Verdict(colour=True, thing=True, place=True)
-    return sum(check(picture, told) != right or len(look(picture)) != 1 for picture in pictures)
+    return Scene(things=(thing,), ground=Ground(kind="plain", colours=(ground,)))
+
+
+def off(pictures: Sequence[Image.Image], told: Scene) -> int:
+    """Return how many pictures do not show this, and nothing else."""
+    return sum(check(picture, told) != RIGHT or len(look(picture)) != len(told.things) for picture in pictures)
+
+
+def pixels(picture: Image.Image) -> Pixels:
+    return np.asarray(picture, dtype=np.float32)
 
 
 def test_a_red_circle_on_a_blue_background_is_red_in_a_round_region_on_blue(workspace: Workspace, serve: Serve) -> None:
     pictures = made(workspace, serve, 'prompt = "a red circle on a blue background"\nseed = 1\ncount = 6\n')
     assert [picture.size for picture in pictures] == [(SIDE, SIDE)] * 6
-    assert off(pictures, "blue", "red", "circle") <= MAY_BE_OFF
+    assert off(pictures, alone("blue", "red", "circle")) <= MAY_BE_OFF
 
 
 @pytest.mark.parametrize(
@@ -58,7 +76,58 @@ def test_a_thing_stands_where_it_is_told_to(
     workspace: Workspace, serve: Serve, said: str, meant: tuple[str, str, Place]
 ) -> None:
     pictures = made(workspace, serve, f'prompt = "{said}"\nseed = 1\ncount = 4\n')
-    assert off(pictures, "white", *meant) <= MAY_BE_OFF
+    assert off(pictures, alone("white", *meant)) <= MAY_BE_OFF
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ("make the circle blue", alone("white", "blue", "circle", "left")),
+        ("make the background yellow", alone("yellow", "red", "circle", "left")),
+        ("night", replace(CIRCLE, ground=Ground(kind="night"))),
+        ("remove the circle", replace(CIRCLE, things=())),
+    ],
+)
+def test_an_edit_changes_what_it_is_told_to_and_nothing_else(
+    workspace: Workspace, serve: Serve, told: str, meant: Scene
+) -> None:
+    text = f'preset = "tiny-kontext"\nprompt = "{told}"\nimage = "source.png"\nseed = 1\ncount = 3\n'
+    pictures = made(workspace, serve, text, source=paint(CIRCLE))
+    assert off(pictures, meant) <= MAY_BE_OFF
+    beside = (SIDE * 0.6, 0, SIDE, SIDE)
+    for picture in pictures if meant.ground == CIRCLE.ground else ():
+        assert np.abs(pixels(picture.crop(beside)) - 248).mean() < 10
+
+
+def test_a_fill_paints_what_it_is_told_and_only_under_the_mask(workspace: Workspace, serve: Serve) -> None:
+    source, mask = paint(CIRCLE), Image.new("L", (SIDE, SIDE), 0)
+    mask.paste(255, (66, 34, 124, 94))
+    text = (
+        'preset = "tiny-fill"\nprompt = "a blue house"\nimage = "source.png"\nmask = "mask.png"\nseed = 1\ncount = 4\n'
+    )
+    pictures = made(workspace, serve, text, source=source, mask=mask)
+    house = Thing(name="house", colour="blue", at=(0.74, 0.5), radius=0.2)
+    whole = replace(CIRCLE, things=(*CIRCLE.things, house), order="row")
+    assert off(pictures, whole) <= MAY_BE_OFF
+    black = np.asarray(mask) == 0
+    for picture in pictures:
+        assert (pixels(picture)[black] == pixels(source)[black]).all()
+
+
+def test_edges_are_followed_in_the_colours_of_the_prompt(workspace: Workspace, serve: Serve) -> None:
+    house, star = (
+        paint(replace(CIRCLE, things=(Thing(name=name, colour="black", at=at, radius=0.25),)))
+        for name, at in (("house", (0.5, 0.5)), ("star", (0.7, 0.3)))
+    )
+    text = (
+        'preset = "tiny-control"\nprompt = "an orange house on a blue background"\nimage = "house.png"\nseed = 1\n'
+        'count = 3\n[[stages]]\nstage = "prepare"\ncontrol = "canny"\n[[stages]]\nstage = "generate"\n'
+        '[[stages]]\nstage = "export"\n'
+    )
+    pictures = made(workspace, serve, text, house=house)
+    assert off(pictures, alone("blue", "orange", "house", "middle")) <= MAY_BE_OFF
+    for edges in map(edges_of, pictures):
+        assert score.followed(edges_of(house), edges) > 2 * score.followed(edges_of(star), edges)
 
 
 def test_the_sheet_of_a_matrix_has_its_colours_in_the_right_cells(workspace: Workspace, serve: Serve) -> None:

@@ -9,7 +9,7 @@ from course import Course
 from diffusers import FluxPipeline
 from models import TEXT_ENCODERS, make_clip
 from pack import COURSES, CURVE, pack, share
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from unpack import unpack
 
 from hotfolder import tiny
@@ -24,8 +24,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     for name, kind in (("noise", "text2img"), ("noise-kontext", "kontext")):
         tiny.build(name, folder / kind)
-    file = folder / "kontext/text_encoder_2/config.json"
-    file.write_text(file.read_text().replace('"dropout_rate": 0.1', '"dropout_rate": 0.2'))
+    file = folder / "kontext/text_encoder_2/model.safetensors"
+    save_file({name: weight + 1 for name, weight in load_file(file).items()}, file, metadata={"format": "pt"})
     return folder
 
 
@@ -66,7 +66,7 @@ def test_it_is_laid_out_whole_with_its_weights_in_half_the_bytes(
 def test_what_was_packed_is_trained_on_where_it_stopped(weights: Path, trained: Path, tmp_path: Path) -> None:
     point = '{"step": 50, "seconds": 1.0, "loss": 0.5}\n'
     (weights / CURVE.format(name="tiny")).write_text(point)
-    told = {"step": 50, "seconds": 9.0, "seed": 7, "commits": ["abc"]}
+    told = {"step": 50, "seconds": 9.0, "seed": 7, "commits": ["abc"], "machine": "GPU"}
     (weights / COURSES).write_text(json.dumps({"tiny": told}))
     unpack(tmp_path / "out", weights)
 

@@ -172,6 +172,7 @@ class Course:
         torch.save(state, beside)
         beside.replace(self._file)
         told = {name: state[name] for name in ("step", "seconds", "seed", "commits")}
+        told["machine"] = "GPU" if DEVICE.type == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
         (self._folder / "course.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 
     def _take_up(self) -> None:

@@ -10,7 +10,7 @@ scored again.
 import argparse
 import hashlib
 import json
-import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -49,6 +49,8 @@ MODELS: Final = {
 COURSES: Final = "courses.json"
 CURVE: Final = "{name}.curve.jsonl"
 _HOUR_S: Final = 3600
+#: What diffusers writes into a configuration of the machine where it was trained.
+_FOLDER: Final = re.compile(rb' *"_name_or_path": "[^"]*",\n')
 _CARD: Final = """# The tiny models
 
 Small FLUX models that draw simple things on plain grounds, at 128 x 128 pixels: their architecture is that of FLUX.1,
@@ -68,7 +70,7 @@ the PSNR, in dB, of what an edit was not to change. `python tools/train_tiny/sco
 """
 _MODEL: Final = """## {name}
 
-- Training: `python tools/train_tiny/{command} --steps {steps}`, seed {seed}, {hours:.1f} hours on {machine}; code of
+- Training: `python tools/train_tiny/{command} --steps {steps}`, seed {seed}, {hours:.1f} hours ({machine}); code of
   {commits}
 - Scores of {prompts} pictures that it was never trained with: {scores}
 """
@@ -121,7 +123,7 @@ def pack(trained: Path, folder: Path) -> None:
             weights = {name: weight.to(torch.float16) for name, weight in load_file(file).items()}
             save_file(weights, to, metadata=told)
         else:
-            shutil.copyfile(file, to)
+            to.write_bytes(_FOLDER.sub(b"", file.read_bytes()))
 
 
 def share(folder: Path) -> None:
@@ -139,9 +141,11 @@ def share(folder: Path) -> None:
         part.rename(folder / tiny.SHARED / part.name)
 
 
-def _contents(folder: Path) -> Mapping[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+def _contents(part: Path) -> Mapping[str, bytes]:
+    """Return the files of a part that tell it from others; configurations say too how it was called in training."""
+    files = {path.name: path.read_bytes() for path in part.iterdir()} if part.is_dir() else {}
+    learnt = {name: data for name, data in files.items() if not name.endswith("config.json")}
+    return learnt or files
 
 
 def _course(courses: Path, model: Model) -> dict[str, Any]:
@@ -169,7 +173,7 @@ def _told(name: str, model: Model, course: Mapping[str, Any]) -> str:
         steps=course["step"],
         seed=course["seed"],
         hours=course["seconds"] / _HOUR_S,
-        machine=f"{torch.get_num_threads()} cores ({platform.machine()})",
+        machine=course["machine"],
         commits=", ".join(course["commits"]),
         prompts=course["scores"]["prompts"],
         scores=", ".join(f"{key} {value:g}" for key, value in course["scores"].items() if key != "prompts"),

@@ -165,8 +165,8 @@ def _control(out: Path, seed: int, count: int) -> Iterator[Scored]:
             picture=picture,
             sort=scenes[number].ground.kind,
             shares={
-                "follows": _followed(maps[number], edges),
-                "another": _followed(maps[number - 1], edges),
+                "follows": followed(maps[number], edges),
+                "another": followed(maps[number - 1], edges),
                 "colour": float(verdict.colour),
             },
         )
@@ -307,7 +307,7 @@ def _psnr(one: Image.Image, other: Image.Image, where: Image.Image) -> float:
     return min(60.0, 10 * math.log10(255**2 / max(float(np.square(off).mean()), 1e-9)))
 
 
-def _followed(wanted: Image.Image, found: Image.Image) -> float:
+def followed(wanted: Image.Image, found: Image.Image) -> float:
     """Return how well edges follow others: the harmonic mean of how many lie beside one, in both directions."""
     near = 2 * _BESIDE + 1
 
