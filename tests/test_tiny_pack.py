@@ -66,7 +66,7 @@ def test_it_is_laid_out_whole_with_its_weights_in_half_the_bytes(
 def test_what_was_packed_is_trained_on_where_it_stopped(weights: Path, trained: Path, tmp_path: Path) -> None:
     point = '{"step": 50, "seconds": 1.0, "loss": 0.5}\n'
     (weights / CURVE.format(name="tiny")).write_text(point)
-    told = {"step": 50, "seconds": 9.0, "seed": 7, "commits": ["abc"], "machine": "GPU"}
+    told = {"step": 50, "seconds": 9.0, "seed": 7, "commits": ["abc"], "machine": "GPU", "pool": 9}
     (weights / COURSES).write_text(json.dumps({"tiny": told}))
     unpack(tmp_path / "out", weights)
 

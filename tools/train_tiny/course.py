@@ -60,6 +60,7 @@ class Course:
         rate: float,
         ema: float,
         seed: int,
+        pool: int = 0,
         muon: float | None = None,
     ) -> None:
         """Take up a course, or begin one.
@@ -68,6 +69,7 @@ class Course:
             folder: for `checkpoint.pt`, `curve.jsonl`, and `course.json`, which tells how it went.
             rate: the highest, reached after a warm-up; in the last part of the steps it falls.
             ema: how much of the average of the weights is kept at a step; what is used in the end is the average.
+            pool: scenes that were drawn beforehand, for who wants to know.
             muon: the same as `rate`, of the matrices of transformers; None: they are stepped as all else is, by AdamW.
         """
         self._folder, self._modules, self._steps, self._ema = folder, modules, steps, ema
@@ -86,7 +88,7 @@ class Course:
         self.averaged = deepcopy(modules)
         self._losses: list[float] = []
         self._commits: list[str] = []
-        self.step, self.seconds, self.seed = 0, 0.0, seed
+        self.step, self.seconds, self.seed, self._pool = 0, 0.0, seed, pool
         folder.mkdir(parents=True, exist_ok=True)
         if self._file.exists():
             self._take_up()
@@ -172,6 +174,7 @@ class Course:
         torch.save(state, beside)
         beside.replace(self._file)
         told = {name: state[name] for name in ("step", "seconds", "seed", "commits")}
+        told["pool"] = self._pool
         told["machine"] = "GPU" if DEVICE.type == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
         (self._folder / "course.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 

@@ -70,8 +70,8 @@ the PSNR, in dB, of what an edit was not to change. `python tools/train_tiny/sco
 """
 _MODEL: Final = """## {name}
 
-- Training: `python tools/train_tiny/{command} --steps {steps}`, seed {seed}, {hours:.1f} hours ({machine}); code of
-  {commits}
+- Training: `python tools/train_tiny/{command} --steps {steps} --pool {pool}`, seed {seed}, {hours:.1f} hours
+  ({machine}); code of {commits}
 - Scores of {prompts} pictures that it was never trained with: {scores}
 """
 
@@ -171,6 +171,7 @@ def _told(name: str, model: Model, course: Mapping[str, Any]) -> str:
         name=name,
         command=model.command,
         steps=course["step"],
+        pool=course["pool"],
         seed=course["seed"],
         hours=course["seconds"] / _HOUR_S,
         machine=course["machine"],

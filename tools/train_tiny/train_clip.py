@@ -30,7 +30,13 @@ def main() -> None:
     parts = make_clip(caption(one, told.seed, number) for number, one in enumerate(scenes[:_READ]))
     model, tokenizer, processor = parts["model"], parts["tokenizer"], parts["processor"]
     course = Course(
-        told.out / "courses" / "clip", {"clip": model}, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed
+        told.out / "courses" / "clip",
+        {"clip": model},
+        steps=told.steps,
+        rate=1e-3,
+        ema=0.999,
+        seed=told.seed,
+        pool=told.pool,
     )
 
     def drawn() -> torch.Tensor:

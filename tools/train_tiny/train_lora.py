@@ -39,7 +39,13 @@ def main() -> None:
     transformer: Any = base.transformer.requires_grad_(requires_grad=False)
     transformer.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=_WHERE))
     course = Course(
-        told.out / "courses" / "night", {"lora": transformer}, steps=told.steps, rate=2e-3, ema=0.99, seed=told.seed
+        told.out / "courses" / "night",
+        {"lora": transformer},
+        steps=told.steps,
+        rate=2e-3,
+        ema=0.99,
+        seed=told.seed,
+        pool=told.pool,
     )
     words = flow.Words(base.components)
     scenes = [one for number in range(told.pool) if _shows_at_night(one := scene(course.seed, number))]

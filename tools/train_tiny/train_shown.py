@@ -37,7 +37,7 @@ def main() -> None:
         else:
             base.components[name].requires_grad_(requires_grad=False)
     folder = told.out / "courses" / told.kind
-    course = Course(folder, modules, steps=told.steps, rate=1e-3, muon=4e-3, ema=0.999, seed=told.seed)
+    course = Course(folder, modules, steps=told.steps, rate=1e-3, muon=4e-3, ema=0.999, seed=told.seed, pool=told.pool)
     words = flow.Words(base.components)
     drawn = course.once("examples", lambda: _drawn(lesson, base.vae, course.seed, told.pool))
     quick = compiled(transformer)

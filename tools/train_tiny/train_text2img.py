@@ -43,6 +43,7 @@ def main() -> None:
         muon=6e-3,
         ema=0.999,
         seed=told.seed,
+        pool=told.pool,
     )
     vae = flow.load_vae(told.out)
     draw = partial(draw_scene, counts=_COUNTS)

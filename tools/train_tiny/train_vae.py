@@ -45,7 +45,15 @@ def main() -> None:
     told = options(__doc__ or "", steps=8000, pool=_POOL, decoder_steps=3000)
     torch.manual_seed(told.seed)
     vae = make_vae()
-    course = Course(told.out / "courses" / "vae", {"vae": vae}, steps=told.steps, rate=2e-3, ema=0.995, seed=told.seed)
+    course = Course(
+        told.out / "courses" / "vae",
+        {"vae": vae},
+        steps=told.steps,
+        rate=2e-3,
+        ema=0.995,
+        seed=told.seed,
+        pool=told.pool,
+    )
     pool = course.once("pool", lambda: _drawn(course.seed, range(told.pool)))
     course.run(lambda step: _loss(vae, pool, course.chance(step), cropped=step < _CROPPED * told.steps))
     trained: Any = course.averaged["vae"].eval()
@@ -60,7 +68,7 @@ def _sharpened(vae: Any, told: argparse.Namespace) -> torch.nn.Module:
     vae.requires_grad_(requires_grad=False)
     vae.decoder.requires_grad_(requires_grad=True)
     folder, steps = told.out / "courses" / "vae-decoder", told.decoder_steps
-    course = Course(folder, {"decoder": vae.decoder}, steps=steps, rate=1e-3, ema=0.995, seed=told.seed)
+    course = Course(folder, {"decoder": vae.decoder}, steps=steps, rate=1e-3, ema=0.995, seed=told.seed, pool=told.pool)
     pool = course.once("pool", lambda: _drawn(course.seed, _evenly(course.seed, told.pool)))
 
     def loss_of(step: int) -> torch.Tensor:
