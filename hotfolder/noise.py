@@ -177,21 +177,6 @@ def _pose() -> Any:
     )
 
 
-def _clip() -> Any:
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
-
-    tokenizer = clip_tokenizer()
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = CLIPConfig(
-        text_config={**sizes, **ends, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id},
-        vision_config={**sizes, "image_size": 64, "patch_size": 16},
-        projection_dim=16,
-    )
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
-    return _Together(_seeded("clip", CLIPModel(config)), processor, tokenizer)
-
-
 def _upscale() -> Any:
     from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution, Swin2SRImageProcessorPil
 
@@ -211,7 +196,6 @@ RECIPES: Final[dict[str, Callable[[], Any]]] = {
     "tiny-detect": _detect,
     "tiny-depth": _depth,
     "tiny-pose": _pose,
-    "tiny-clip": _clip,
     "tiny-upscale": _upscale,
 }
 

@@ -277,13 +277,13 @@ def test_each_model_is_loaded_once_beside_those_that_paint(engine: GpuEngine) ->
 
 
 def test_the_longest_unused_model_is_put_out_helper_or_not(workspace: Path) -> None:
-    engine = engine_in(workspace, worker=WorkerSettings(vram_gb=0.0013))
+    engine = engine_in(workspace, worker=WorkerSettings(vram_gb=0.0016))
     picture = hash_of(engine.make(REQUESTS["text2img"], ignore))
     ask(engine, "pose")
     ask(engine, "clip")
     assert engine.loaded == {model_of(f"hotfolder/tiny-{kind}").key for kind in ("pose", "clip")}
     assert hash_of(engine.make(REQUESTS["text2img"], ignore)) == picture
-    assert engine.pool.used_bytes <= 1_300_000
+    assert engine.pool.used_bytes <= 1_600_000
     assert engine.pool.loads == 4
 
 

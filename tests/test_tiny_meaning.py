@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import score
 from browser import Page
-from check import Pixels, Verdict, check, look
+from check import Pixels, Verdict, check, look, shows_ground
 from conftest import Serve, Workspace
 from models import MAX_TOKENS
 from pictures import edges_of
@@ -128,6 +128,31 @@ def test_edges_are_followed_in_the_colours_of_the_prompt(workspace: Workspace, s
     assert off(pictures, alone("blue", "orange", "house", "middle")) <= MAY_BE_OFF
     for edges in map(edges_of, pictures):
         assert score.followed(edges_of(house), edges) > 2 * score.followed(edges_of(star), edges)
+
+
+def test_of_candidates_the_one_is_selected_that_fits_the_prompt(workspace: Workspace, serve: Serve) -> None:
+    others = "".join(
+        f'[[stages]]\nstage = "generate"\nid = "{colour}"\nprompt = "a {colour} star on white"\nadd = true\n'
+        for colour in ("blue", "green")
+    )
+    text = (
+        f'prompt = "a red star on white"\nseed = 1\n[[stages]]\nstage = "generate"\n{others}'
+        '[[stages]]\nstage = "select"\nby = "clip"\npreset = "tiny-clip"\n[[stages]]\nstage = "export"\n'
+    )
+    (picture,) = made(workspace, serve, text)
+    assert look(picture)[0].colour == "red"
+
+
+def test_a_lora_turns_everything_to_night_and_off_again_is_as_if_it_had_never_been(
+    workspace: Workspace, serve: Serve
+) -> None:
+    axes = 'seed = [1, 2]\nloras = ["", "night", "night:0"]\n'
+    pictures = made(workspace, serve, f'prompt = "a yellow star on a pink background"\n[matrix]\n{axes}')
+    night = Ground(kind="night")
+    shown = [bool(shows_ground(pixels(picture), night)) for picture in pictures]
+    assert shown == [False, True, False] * 2
+    never, _, off_again = pictures[:3]
+    assert never.tobytes() == off_again.tobytes()
 
 
 def test_the_sheet_of_a_matrix_has_its_colours_in_the_right_cells(workspace: Workspace, serve: Serve) -> None:

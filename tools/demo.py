@@ -40,7 +40,7 @@ JOBS: Final = {
     "demo-prompts": f"seed = 7\n[matrix]\nprompt = {json.dumps(PROMPTS)}\n",
     "demo-edit": 'preset = "tiny-kontext"\nprompt = "make the circle blue"\nimage = "demo-circle.png"\nseed = 7\n',
     "demo-fill": (
-        'preset = "tiny-fill"\nprompt = "a yellow star"\nimage = "demo-circle.png"\nmask = "demo-mask.png"\nseed = 7\n'
+        'preset = "tiny-fill"\nprompt = "a blue heart"\nimage = "demo-circle.png"\nmask = "demo-mask.png"\nseed = 7\n'
     ),
     "demo-control": (
         'preset = "tiny-control"\nprompt = "an orange house on a blue background"\nimage = "demo-house.png"\nseed = 7\n'
@@ -87,9 +87,11 @@ def draw_pictures() -> None:
     circle = Image.new("RGB", (SIDE, SIDE), "white")
     ImageDraw.Draw(circle).ellipse((16, 40, 64, 88), fill=(214, 40, 40))
     mask = Image.new("L", circle.size, 0)
-    ImageDraw.Draw(mask).rectangle((70, 34, 122, 94), fill=255)
+    ImageDraw.Draw(mask).rectangle((68, 31, 126, 97), fill=255)
     house = Image.new("RGB", circle.size, "white")
-    ImageDraw.Draw(house).polygon([(64, 26), (98, 58), (98, 100), (30, 100), (30, 58)], fill="black")
+    pen = ImageDraw.Draw(house)
+    pen.polygon([(64, 37), (91, 61), (84, 61), (84, 89), (44, 89), (44, 61), (37, 61)], fill="black")
+    pen.rectangle((58, 72, 70, 89), fill="white")
     for name, image in (("circle", circle), ("mask", mask), ("house", house)):
         beside = INBOX / f".demo-{name}.png.tmp"
         image.save(beside, format="PNG")
@@ -178,14 +180,14 @@ def draw_sheet(states: dict[str, dict[str, Any]], file: Path) -> None:
 
 
 def tiles_of(job: str, told: dict[str, Any], states: dict[str, dict[str, Any]]) -> Iterator[tuple[Path, str]]:
-    """Yield the pictures of a job, each with what is to be read below it."""
-    made = [OUTPUTS / job / output["file"] for output in states[job]["outputs"]]
-    if "prompt" in told:
-        source = told.get("mask", told["image"])
+    """Yield what a job was shown and made, each with what is to be read below it; nothing of one without a prompt."""
+    if "matrix" not in told and "prompt" not in told:
+        return
+    if source := told.get("mask", told.get("image")):
         yield OUTPUTS / job / "sources" / source, source
-    prompts = told["matrix"]["prompt"] if "matrix" in told else [told.get("prompt", "")] * len(made)
-    for prompt, picture in zip(prompts, made, strict=True):
-        yield picture, prompt or f"a variation of {told['image']}"
+    prompts = told["matrix"]["prompt"] if "matrix" in told else [told["prompt"]]
+    for prompt, output in zip(prompts, states[job]["outputs"], strict=True):
+        yield OUTPUTS / job / output["file"], prompt
 
 
 if __name__ == "__main__":
