@@ -16,7 +16,11 @@ from conftest import Workspace
 from hotfolder.front import call
 from hotfolder.front.cli import cli
 
-_IN_A_PROCESS = "from hotfolder.front.cli import main; main()"
+#: With Ctrl-C as a terminal gives it: where tests run in the background it is ignored, and that is handed down.
+_IN_A_PROCESS = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from hotfolder.front.cli import main; main()"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
