@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import torch
 from muon import Muon
@@ -94,6 +94,22 @@ class Course:
             self._take_up()
         if (commit := _commit()) and commit not in self._commits:
             self._commits.append(commit)
+
+    @classmethod
+    def told(
+        cls,
+        told: argparse.Namespace,
+        name: str,
+        modules: dict[str, torch.nn.Module],
+        *,
+        rate: float,
+        ema: float,
+        muon: float | None = None,
+        steps: int | None = None,
+    ) -> Self:
+        """Take up the course of this name, or begin it, as the command line says. Args: steps: instead of its steps."""
+        folder, steps = told.out / "courses" / name, told.steps if steps is None else steps
+        return cls(folder, modules, steps=steps, rate=rate, ema=ema, seed=told.seed, pool=told.pool, muon=muon)
 
     def run(self, loss_of: Callable[[int], torch.Tensor]) -> None:
         """Train to the end.

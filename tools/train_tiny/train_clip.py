@@ -29,15 +29,7 @@ def main() -> None:
     scenes = [scene(told.seed, number, draw_brought) for number in range(told.pool)]
     parts = make_clip(caption(one, told.seed, number) for number, one in enumerate(scenes[:_READ]))
     model, tokenizer, processor = parts["model"], parts["tokenizer"], parts["processor"]
-    course = Course(
-        told.out / "courses" / "clip",
-        {"clip": model},
-        steps=told.steps,
-        rate=1e-3,
-        ema=0.999,
-        seed=told.seed,
-        pool=told.pool,
-    )
+    course = Course.told(told, "clip", {"clip": model}, rate=1e-3, ema=0.999)
 
     def drawn() -> torch.Tensor:
         groups = (scenes[first : first + _AT_ONCE] for first in range(0, len(scenes), _AT_ONCE))

@@ -38,15 +38,7 @@ def main() -> None:
     base.text_encoder_2.requires_grad_(requires_grad=False)
     transformer: Any = base.transformer.requires_grad_(requires_grad=False)
     transformer.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=_WHERE))
-    course = Course(
-        told.out / "courses" / "night",
-        {"lora": transformer},
-        steps=told.steps,
-        rate=2e-3,
-        ema=0.99,
-        seed=told.seed,
-        pool=told.pool,
-    )
+    course = Course.told(told, "night", {"lora": transformer}, rate=2e-3, ema=0.99)
     words = flow.Words(base.components)
     scenes = [one for number in range(told.pool) if _shows_at_night(one := scene(course.seed, number))]
     at_night = [replace(one, ground=_NIGHT) for one in scenes]

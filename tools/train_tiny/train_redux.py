@@ -33,9 +33,7 @@ def main() -> None:
     transformer = base.transformer.requires_grad_(requires_grad=False)
     prior = make_prior()
     modules = {name: prior[name] for name in ("image_encoder", "image_embedder")}
-    course = Course(
-        told.out / "courses" / "redux", modules, steps=told.steps, rate=1e-3, ema=0.999, seed=told.seed, pool=told.pool
-    )
+    course = Course.told(told, "redux", modules, rate=1e-3, ema=0.999)
     drawn = course.once("examples", lambda: _drawn(base.vae, prior["feature_extractor"], course.seed, told.pool))
     nothing = torch.zeros(_BATCH, MAX_TOKENS, transformer.config.joint_attention_dim, device=DEVICE)
     pooled = torch.zeros(_BATCH, transformer.config.pooled_projection_dim, device=DEVICE)

@@ -36,8 +36,7 @@ def main() -> None:
             modules[name] = base.components[name]
         else:
             base.components[name].requires_grad_(requires_grad=False)
-    folder = told.out / "courses" / told.kind
-    course = Course(folder, modules, steps=told.steps, rate=1e-3, muon=4e-3, ema=0.999, seed=told.seed, pool=told.pool)
+    course = Course.told(told, told.kind, modules, rate=1e-3, muon=4e-3, ema=0.999)
     words = flow.Words(base.components)
     drawn = course.once("examples", lambda: _drawn(lesson, base.vae, course.seed, told.pool))
     quick = compiled(transformer)

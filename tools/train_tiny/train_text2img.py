@@ -35,16 +35,8 @@ def main() -> None:
     torch.manual_seed(told.seed)
     texts, transformer = make_texts(), make_transformer("text2img")
     words, quick = flow.Words(texts), compiled(transformer)
-    course = Course(
-        told.out / "courses" / "text2img",
-        {"transformer": transformer, **{name: texts[name] for name in TEXT_ENCODERS}},
-        steps=told.steps,
-        rate=1.5e-3,
-        muon=6e-3,
-        ema=0.999,
-        seed=told.seed,
-        pool=told.pool,
-    )
+    modules = {"transformer": transformer, **{name: texts[name] for name in TEXT_ENCODERS}}
+    course = Course.told(told, "text2img", modules, rate=1.5e-3, muon=6e-3, ema=0.999)
     vae = flow.load_vae(told.out)
     draw = partial(draw_scene, counts=_COUNTS)
     scenes = [scene(course.seed, number, draw) for number in range(told.pool)]

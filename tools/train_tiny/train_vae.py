@@ -45,15 +45,7 @@ def main() -> None:
     told = options(__doc__ or "", steps=8000, pool=_POOL, decoder_steps=3000)
     torch.manual_seed(told.seed)
     vae = make_vae()
-    course = Course(
-        told.out / "courses" / "vae",
-        {"vae": vae},
-        steps=told.steps,
-        rate=2e-3,
-        ema=0.995,
-        seed=told.seed,
-        pool=told.pool,
-    )
+    course = Course.told(told, "vae", {"vae": vae}, rate=2e-3, ema=0.995)
     pool = course.once("pool", lambda: _drawn(course.seed, range(told.pool)))
     course.run(lambda step: _loss(vae, pool, course.chance(step), cropped=step < _CROPPED * told.steps))
     trained: Any = course.averaged["vae"].eval()
@@ -67,8 +59,8 @@ def _sharpened(vae: Any, told: argparse.Namespace) -> torch.nn.Module:
     """Train the decoder on: on whole pictures, of which those of several things are as many as those of one."""
     vae.requires_grad_(requires_grad=False)
     vae.decoder.requires_grad_(requires_grad=True)
-    folder, steps = told.out / "courses" / "vae-decoder", told.decoder_steps
-    course = Course(folder, {"decoder": vae.decoder}, steps=steps, rate=1e-3, ema=0.995, seed=told.seed, pool=told.pool)
+    modules = {"decoder": vae.decoder}
+    course = Course.told(told, "vae-decoder", modules, rate=1e-3, ema=0.995, steps=told.decoder_steps)
     pool = course.once("pool", lambda: _drawn(course.seed, _evenly(course.seed, told.pool)))
 
     def loss_of(step: int) -> torch.Tensor:
