@@ -33,17 +33,22 @@ class Words:
         self._clip, self._tokenizer = parts["text_encoder"], parts["tokenizer"]
         self._t5, self._tokenizer_2 = parts["text_encoder_2"], parts["tokenizer_2"]
 
-    def told(self, captions: Sequence[str | None]) -> Told:
-        """Encode captions as the pipelines do; None is what `redux` tells beside its picture: zeros."""
+    def told(self, captions: Sequence[str | None], *, pooled: Sequence[bool] | None = None) -> Told:
+        """Encode captions as the pipelines do; None is what `redux` tells beside its picture: zeros.
+
+        Args:
+            pooled: of each whether CLIP says it too, not only the tokens; by default it does.
+        """
         texts = [text or "" for text in captions]
         # CLIP looks back only, and is asked at the end of a text: what the pipelines put behind that is left out.
         pieces = self._tokenizer(texts, padding=True, truncation=True).input_ids
         tokens = self._tokenizer_2(texts, padding="max_length", max_length=MAX_TOKENS, truncation=True).input_ids
         where = self._t5.device
         said = torch.tensor([[float(text is not None)] for text in captions], device=where)
+        twice = said if pooled is None else said * torch.tensor([[float(one)] for one in pooled], device=where)
         return Told(
             tokens=self._t5(torch.tensor(tokens, device=where))[0] * said[:, :, None],
-            pooled=self._clip(torch.tensor(pieces, device=where)).pooler_output * said,
+            pooled=self._clip(torch.tensor(pieces, device=where)).pooler_output * twice,
         )
 
 

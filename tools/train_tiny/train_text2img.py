@@ -22,6 +22,9 @@ _BATCH: Final = 32
 #: Of all captions those that are empty, and those that are not there, as for `redux`.
 _WITHOUT: Final = 0.06
 _NOTHING: Final = 0.04
+#: Of all captions those that CLIP does not say: `redux` tells a picture by tokens alone. Without these, the same words
+#: without CLIP gave the right colours in 28 % of the pictures, with it in 98 %.
+_TOKENS_ALONE: Final = 0.15
 #: Of the others; then the ground may be any.
 _SILENT: Final = 0.1
 #: Scenes that are drawn and encoded beforehand; and how many have one thing, two and three, which are the hardest.
@@ -48,8 +51,9 @@ def main() -> None:
         captions = [caption(scenes[number], step, number, silent=_SILENT) for number in chosen]
         free = random.Random(f"said {course.seed} {step}")
         said = [_heard(text, free) for text in captions]
+        pooled = [free.random() >= _TOKENS_ALONE for _ in said]
         with half_where_quick():
-            return flow.loss(quick, latents[chosen].float(), words.told(said), chance)
+            return flow.loss(quick, latents[chosen].float(), words.told(said, pooled=pooled), chance)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
