@@ -61,7 +61,10 @@ def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, muon
         first.run(until_120)
     second, second_model = line(tmp_path / "stopped", muon=muon)
     assert (second.step, second.seed) == (120, 7)
+    # Until the end the weights that are saved are those of before, and so is what is told of them.
+    assert not (tmp_path / "stopped/course.json").exists()
     second.run(lambda step: loss_of(second_model, step))
+    assert json.loads((tmp_path / "stopped/course.json").read_text())["step"] == 200
     assert torch.equal(second_model.weight, model.weight)
     assert torch.equal(second.averaged["line"].get_parameter("weight"), whole.averaged["line"].get_parameter("weight"))
 
@@ -97,11 +100,13 @@ def test_what_is_told_in_training_is_what_the_pipeline_tells(text: str) -> None:
     pipeline = FluxPipeline(**texts, transformer=None, vae=None, scheduler=make_scheduler())
     with torch.no_grad():
         tokens, pooled, _ = pipeline.encode_prompt(text, None, max_sequence_length=MAX_TOKENS)
-        told = flow.Words(texts).told([text, "a longer text that it is beside in training", None])
+        beside = [text, "a longer text that it is beside in training", None]
+        told = flow.Words(texts).told(beside, pooled=[True, False, True])
     assert torch.allclose(told.tokens[:1], tokens, atol=1e-6)
     assert torch.allclose(told.pooled[:1], pooled, atol=1e-6)
+    assert told.tokens[1].any()
     assert not told.tokens[2].any()
-    assert not told.pooled[2].any()
+    assert not told.pooled[1:].any()
 
 
 @pytest.mark.parametrize("kind", ["text2img", "kontext", "control"])

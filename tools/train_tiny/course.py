@@ -66,7 +66,7 @@ class Course:
         """Take up a course, or begin one.
 
         Args:
-            folder: for `checkpoint.pt`, `curve.jsonl`, and `course.json`, which tells how it went.
+            folder: for `checkpoint.pt`, `curve.jsonl`, and at the end `course.json`, which tells how it went.
             rate: the highest, reached after a warm-up; in the last part of the steps it falls.
             ema: how much of the average of the weights is kept at a step; what is used in the end is the average.
             pool: scenes that were drawn beforehand, for who wants to know.
@@ -135,6 +135,7 @@ class Course:
             if time.monotonic() - kept > _KEEP_S or self.step == self._steps:
                 kept = time.monotonic()
                 self.keep()
+        self._tell()
 
     def chance(self, step: int) -> torch.Generator:
         """Return what a step draws from: the same at each run."""
@@ -189,9 +190,16 @@ class Course:
         }
         torch.save(state, beside)
         beside.replace(self._file)
-        told = {name: state[name] for name in ("step", "seconds", "seed", "commits")}
-        told["pool"] = self._pool
-        told["machine"] = "GPU" if DEVICE.type == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
+
+    def _tell(self) -> None:
+        told = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "commits": self._commits,
+            "pool": self._pool,
+            "machine": "GPU" if DEVICE.type == "cuda" else f"CPU, threads: {torch.get_num_threads()}",
+        }
         (self._folder / "course.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 
     def _take_up(self) -> None:
