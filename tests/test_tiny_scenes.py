@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import pytest
 from captions import say, words
-from check import Verdict, check, look, place_of
+from check import RIGHT, Verdict, check, look, place_of
 from pictures import held_out, is_held_out, scene
 from PIL import Image, ImageFilter
 from scenes import COLOURS, PLACES, SIDE, THINGS, Ground, Scene, Thing, draw_brought, draw_scene, paint
 
-RIGHT = Verdict(colour=True, thing=True, place=True)
 SCENES = [draw_scene(random.Random(number)) for number in range(120)]
 ALONE = [one for one in SCENES if len(one.things) == 1]
 
@@ -52,6 +51,11 @@ def test_what_is_wrong_is_found_and_nothing_else(number: int) -> None:
     assert check(picture, other(told, name=name)) == replace(RIGHT, thing=False)
     if thing.place:
         assert check(picture, other(told, place=place)) == replace(RIGHT, place=False)
+
+
+def test_a_thing_too_many_is_wrong() -> None:
+    for one in [one for one in SCENES if len(one.things) > 1]:
+        assert not check(paint(one), replace(one, things=one.things[1:])).thing
 
 
 def test_things_in_another_order_are_in_the_wrong_place() -> None:

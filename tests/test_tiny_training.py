@@ -53,7 +53,7 @@ def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, muon
     def until_120(step: int) -> torch.Tensor:
         if step == 120:
             first.keep()
-        if step == 150:
+        if step == 160:
             raise Stopped
         return loss_of(first_model, step)
 
@@ -64,6 +64,8 @@ def test_a_course_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, muon
     # Until the end the weights that are saved are those of before, and so is what is told of them.
     assert not (tmp_path / "stopped/course.json").exists()
     second.run(lambda step: loss_of(second_model, step))
+    curve = (tmp_path / "stopped/curve.jsonl").read_text().splitlines()
+    assert [json.loads(point)["step"] for point in curve] == [50, 100, 150, 200]
     assert json.loads((tmp_path / "stopped/course.json").read_text())["step"] == 200
     assert torch.equal(second_model.weight, model.weight)
     assert torch.equal(second.averaged["line"].get_parameter("weight"), whole.averaged["line"].get_parameter("weight"))

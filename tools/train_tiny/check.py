@@ -27,7 +27,7 @@ _EDGE: Final = 4
 #: Shapes are compared at this size.
 _SHAPE: Final = 32
 #: Centres between these parts of a side are in the middle of it.
-_THIRDS: Final = (0.40, 0.60)
+_MIDDLE: Final = (0.40, 0.60)
 _SKIES: Final[dict[str, Rgb]] = {"day": DAY[0], "night": NIGHT[0]}
 _KNOWN: Final[dict[str, Rgb]] = {**COLOURS, **_SKIES}
 
@@ -38,8 +38,12 @@ class Verdict:
 
     #: Of the ground, and of every thing.
     colour: bool
+    #: Each of them is there, and no other.
     thing: bool
     place: bool
+
+
+RIGHT: Final = Verdict(colour=True, thing=True, place=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,8 @@ def check(picture: Image.Image, scene: Scene) -> Verdict:
         picture: RGB, `SIDE` x `SIDE`.
     """
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    seen = look(picture)[: len(scene.things)]
+    found = look(picture)
+    seen = found[: len(scene.things)]
     if len(seen) < len(scene.things):
         return Verdict(colour=False, thing=False, place=False)
     # Which of them is meant to be which is what fits best.
@@ -68,7 +73,7 @@ def check(picture: Image.Image, scene: Scene) -> Verdict:
     pairs = list(zip(best, scene.things, strict=True))
     return Verdict(
         colour=shows_ground(pixels, scene.ground) and all(spot.colour == thing.colour for spot, thing in pairs),
-        thing=all(spot.name == thing.name for spot, thing in pairs),
+        thing=len(found) == len(pairs) and all(spot.name == thing.name for spot, thing in pairs),
         place=_in_place(best, scene),
     )
 
@@ -92,7 +97,7 @@ def shows_ground(pixels: Pixels, ground: Ground) -> bool:
 
 def place_of(at: tuple[float, float]) -> Place:
     """Return in which of nine fields a point is."""
-    low, high = _THIRDS
+    low, high = _MIDDLE
     across = "left" if at[0] < low else "right" if at[0] > high else ""
     along = "top" if at[1] < low else "bottom" if at[1] > high else ""
     return " ".join(part for part in (along, across) if part) or "middle"  # type: ignore[return-value]

@@ -6,8 +6,9 @@ import math
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -28,24 +29,40 @@ _FALL: Final = 0.3
 DEVICE: Final = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def options(about: str, *, steps: int, pool: int, kinds: Sequence[str] = (), **numbers: int) -> argparse.Namespace:
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a training is, unless it is told otherwise."""
+
+    steps: int
+    #: Scenes that are drawn beforehand.
+    pool: int
+
+
+def options(about: str, length: Length | Mapping[str, Length], **numbers: int) -> argparse.Namespace:
     """Read what a training is told: out, steps, pool, seed, and of several kinds which.
 
     Args:
         about: the module's docstring.
-        pool: scenes that are drawn beforehand.
+        length: of each kind, where there are several.
         numbers: what a training is told besides.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if kinds:
-        parser.add_argument("kind", choices=kinds)
+    if isinstance(length, Length):
+        _add(parser, length, numbers)
+    else:
+        kinds = parser.add_subparsers(dest="kind", required=True)
+        for kind, its in length.items():
+            _add(kinds.add_parser(kind), its, numbers)
+    return parser.parse_args()
+
+
+def _add(parser: argparse.ArgumentParser, length: Length, numbers: Mapping[str, int]) -> None:
     parser.add_argument("--out", type=Path, default=Path("build/tiny"))
-    parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--pool", type=int, default=pool, help="scenes that are drawn beforehand")
+    parser.add_argument("--steps", type=int, default=length.steps)
+    parser.add_argument("--pool", type=int, default=length.pool, help="scenes that are drawn beforehand")
     parser.add_argument("--seed", type=int, default=1)
     for name, number in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=number)
-    return parser.parse_args()
 
 
 class Course:
@@ -92,6 +109,7 @@ class Course:
         folder.mkdir(parents=True, exist_ok=True)
         if self._file.exists():
             self._take_up()
+        self._cut_curve()
         if (commit := _commit()) and commit not in self._commits:
             self._commits.append(commit)
 
@@ -142,8 +160,8 @@ class Course:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
 
     def once(self, name: str, make: Callable[[], _T]) -> _T:
-        """Return tensors that are made once and kept in a file of that name."""
-        kept = self._folder / f"{name}.pt"
+        """Return tensors that are made once, and kept in a file of that name and of how many scenes they are."""
+        kept = self._folder / f"{name}.{self._pool}.pt"
         if not kept.exists():
             beside = kept.with_suffix(".tmp")
             torch.save(make(), beside)
@@ -176,6 +194,14 @@ class Course:
         if not self.step % (10 * _POINT):
             print(f"{self._folder.name}: step {self.step} of {self._steps}, loss {point['loss']:.4f}", flush=True)
 
+    def _cut_curve(self) -> None:
+        """Remove what was trained after the checkpoint, and is trained again."""
+        curve = self._folder / "curve.jsonl"
+        lines = curve.read_text(encoding="utf-8").splitlines(keepends=True) if curve.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+        if kept != lines:
+            curve.write_text("".join(kept), encoding="utf-8")
+
     def keep(self) -> None:
         """Write a checkpoint."""
         beside = self._file.with_suffix(".tmp")
@@ -204,7 +230,9 @@ class Course:
 
     def _take_up(self) -> None:
         state = torch.load(self._file, map_location=DEVICE, weights_only=True)
-        self.step, self.seconds, self.seed = state["step"], state["seconds"], state["seed"]
+        if state["seed"] != self.seed:
+            raise SystemExit(f"{self._folder} was begun with --seed {state['seed']}: what it drew is drawn from that")
+        self.step, self.seconds = state["step"], state["seconds"]
         self._commits = state.get("commits", [])
         # Of weights that were packed only those are left.
         if "optimizers" in state:
@@ -213,6 +241,8 @@ class Course:
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
             self.averaged[name].load_state_dict(state["averaged"][name])
+        if self.step > self._steps:
+            raise SystemExit(f"{self._folder} is at step {self.step}: say more --steps, or remove it to begin anew")
         print(f"{self._folder.name}: goes on at step {self.step}", flush=True)
 
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 import torch
+from course import Length
 from diffusers import FluxControlPipeline, FluxFillPipeline, FluxKontextPipeline
 from edits import Edit, draw_edit
 from holes import Hole, draw_hole
@@ -36,6 +37,7 @@ class Example:
 class Lesson:
     """How a kind is taught."""
 
+    length: Length
     pipeline: type[Any]
     #: Whether what is shown is more tokens, or else more channels of the same ones.
     is_reference: bool
@@ -43,6 +45,8 @@ class Lesson:
     example: Callable[[int, int], Example]
     #: Seed, number, step -> what is told.
     said: Callable[[int, int, int], str]
+    #: Whether it is told what no caption says.
+    learns_words: bool = False
 
 
 @cache
@@ -93,11 +97,25 @@ def _said_of_edges(seed: int, number: int, step: int) -> str:
 #: Kind -> how it is taught.
 LESSONS: Final[dict[str, Lesson]] = {
     "kontext": Lesson(
+        length=Length(steps=10_000, pool=14_000),
         pipeline=FluxKontextPipeline,
         is_reference=True,
         example=_edited,
         said=lambda seed, number, _: edit(seed, number).told,
+        learns_words=True,
     ),
-    "fill": Lesson(pipeline=FluxFillPipeline, is_reference=False, example=_filled, said=_said_of_hole),
-    "control": Lesson(pipeline=FluxControlPipeline, is_reference=False, example=_followed, said=_said_of_edges),
+    "fill": Lesson(
+        length=Length(steps=6000, pool=12_000),
+        pipeline=FluxFillPipeline,
+        is_reference=False,
+        example=_filled,
+        said=_said_of_hole,
+    ),
+    "control": Lesson(
+        length=Length(steps=2600, pool=10_000),
+        pipeline=FluxControlPipeline,
+        is_reference=False,
+        example=_followed,
+        said=_said_of_edges,
+    ),
 }

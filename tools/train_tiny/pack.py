@@ -2,9 +2,9 @@
 
     python tools/train_tiny/pack.py --out build/tiny [--into hotfolder/tiny_weights] [--prompts 500]
 
-Weights become float16. Parts that all models have in common (VAE, texts, scheduler) are there once. Models whose
-training has not come to its end are left out. What was scored before, with as many prompts and the same weights, is not
-scored again.
+Weights become float16. Parts that all models have in common (VAE, texts, scheduler) are there once. All models must be
+there, each trained to its end. What was scored before, with as many prompts, the same weights and by the same code, is
+not scored again.
 """
 
 import argparse
@@ -59,8 +59,9 @@ pictures that it draws itself (`tools/train_tiny/`). Licence: Apache-2.0, as the
 
 {models}
 Shares are 0 to 1, of prompts, edits, holes, edges and pictures that none of the models was trained with; `rest_db` is
-the PSNR, in dB, of what an edit was not to change. `python tools/train_tiny/score.py KIND` measures them again.
-`*.curve.jsonl` are the curves of the trainings, with a line for every 50 steps.
+the PSNR, in dB, of what an edit was not to change, `rest_kept` how often it is above 20. `python
+tools/train_tiny/score.py KIND` measures them again. `*.curve.jsonl` are the curves of the trainings, with a line for
+every 50 steps.
 
 ## Files
 
@@ -70,8 +71,8 @@ the PSNR, in dB, of what an edit was not to change. `python tools/train_tiny/sco
 """
 _MODEL: Final = """## {name}
 
-- Training: `python tools/train_tiny/{command} --steps {steps} --pool {pool}`, seed {seed}, {hours:.1f} hours
-  ({machine}); code of {commits}
+- Training: `python tools/train_tiny/{command} --steps {steps} --pool {pool}`, seed {seed}, {hours:.1f} hours{before}
+  ({machine}); curve from step {first}; code of {commits}
 - Scores of {prompts} pictures that it was never trained with: {scores}
 """
 
@@ -83,33 +84,46 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=tiny.WEIGHTS)
     parser.add_argument("--prompts", type=int, default=500)
     options = parser.parse_args()
-    # `models.TINY_VERSION` is to be raised with the weights: models that were laid out before are left alone.
-    trained = {name: model for name, model in MODELS.items() if _is_trained(options.out / model.kind)}
-    courses = {name: _course(options.out / "courses", model) for name, model in trained.items()}
-    before = json.loads((options.into / COURSES).read_text()) if (options.into / COURSES).exists() else {}
+    if missing := [name for name, model in MODELS.items() if not _is_trained(options.out / model.kind)]:
+        raise SystemExit(f"{options.out} has no {', '.join(missing)}: unpack.py lays out what was packed before")
     with tempfile.TemporaryDirectory(prefix=".packed.", dir=options.into.parent) as folder:
         beside = Path(folder) / "weights"
-        for name, model in trained.items():
-            pack(options.out / model.kind, beside / name)
-            if (curve := options.out / "courses" / model.kind / "curve.jsonl").exists():
-                shutil.copyfile(curve, beside / CURVE.format(name=name))
-        share(beside)
+        pack_all(options.out, beside, before=options.into, prompts=options.prompts)
+        # `models.TINY_VERSION` is to be raised with the weights: models that were laid out before are left alone.
         shutil.rmtree(options.into, ignore_errors=True)
         beside.rename(options.into)
-    for name, model in trained.items():
-        weights, was = _sha256(model.kind, options.into), before.get(name, {})
-        is_known = was.get("weights") == weights and was["scores"]["prompts"] == options.prompts
-        scores = was["scores"] if is_known else summed(scored(model.kind, options.prompts, weights=options.into))
-        courses[name].update(weights=weights, scores=scores)
-        print(json.dumps({"model": name, **scores}), flush=True)
-    (options.into / COURSES).write_text(json.dumps(courses, indent=1) + "\n", encoding="utf-8")
-    told = "\n".join(_told(name, trained[name], course) for name, course in courses.items())
-    card = _CARD.format(models=told, files="\n".join(_files(options.into)))
-    (options.into / "README.md").write_text(card, encoding="utf-8")
 
 
 def _is_trained(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("model_index.json", "config.json", LORA))
+
+
+def pack_all(out: Path, folder: Path, *, before: Path, prompts: int) -> None:
+    """Pack all models, score them, and write the card.
+
+    Args:
+        before: what was packed the last time.
+        prompts: how many each is scored with.
+    """
+    for name, model in MODELS.items():
+        pack(out / model.kind, folder / name)
+        if (curve := out / "courses" / model.kind / "curve.jsonl").exists():
+            shutil.copyfile(curve, folder / CURVE.format(name=name))
+    share(folder)
+    known = json.loads((before / COURSES).read_text()) if (before / COURSES).exists() else {}
+    courses = {}
+    for name, model in MODELS.items():
+        course, was = _course(out / "courses", model), known.get(name, {})
+        course.update(weights=_sha256(model.kind, folder), checker=_checker())
+        is_known = all(was.get(key) == course[key] for key in ("weights", "checker"))
+        is_known = is_known and was["scores"]["prompts"] == prompts
+        course["scores"] = was["scores"] if is_known else summed(scored(model.kind, prompts, weights=folder))
+        print(json.dumps({"model": name, **course["scores"]}), flush=True)
+        courses[name] = course
+    (folder / COURSES).write_text(json.dumps(courses, indent=1) + "\n", encoding="utf-8")
+    told = "\n".join(_told(name, course, folder / CURVE.format(name=name)) for name, course in courses.items())
+    card = _CARD.format(models=told, files="\n".join(_files(folder)))
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def pack(trained: Path, folder: Path) -> None:
@@ -166,10 +180,21 @@ def _sha256(kind: str, weights: Path) -> str:
     return digest.hexdigest()
 
 
-def _told(name: str, model: Model, course: Mapping[str, Any]) -> str:
+def _checker() -> str:
+    """Return one hash of the code by which models are scored."""
+    digest = hashlib.sha256()
+    for name in ("captions", "check", "edits", "holes", "pictures", "scenes", "score"):
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _told(name: str, course: Mapping[str, Any], curve: Path) -> str:
+    points = curve.read_text(encoding="utf-8").splitlines() if curve.exists() else []
     return _MODEL.format(
         name=name,
-        command=model.command,
+        command=MODELS[name].command,
+        before=" with the VAE" if MODELS[name].before else "",
+        first=json.loads(points[0])["step"] if points else "none",
         steps=course["step"],
         pool=course["pool"],
         seed=course["seed"],

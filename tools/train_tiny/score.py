@@ -14,14 +14,14 @@ import math
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
 import numpy as np
 import torch
-from check import check, look, shows_ground
+from check import RIGHT, check, shows_ground
 from diffusers import (
     FluxControlPipeline,
     FluxFillPipeline,
@@ -53,6 +53,8 @@ _RIVALS: Final = 4
 _BESIDE: Final = 2
 #: Mean difference of two pictures, of 255, from which they are two.
 _ANOTHER: Final = 4.0
+#: PSNR, in dB, of what an edit was not to change, above which it is unchanged.
+_UNCHANGED_DB: Final = 20.0
 
 Shares = dict[str, float]
 
@@ -130,10 +132,10 @@ def _kontext(out: Path, seed: int, count: int) -> Iterator[Scored]:
     pictures = _made(pipeline, {"prompt": told, "image": before}, same=same)
     for edit, source, picture in zip(edits, before, pictures, strict=True):
         after = paint(edit.after)
-        verdict = check(picture, edit.after)
-        follows = verdict.colour and verdict.thing and len(look(picture)) == len(edit.after.things)
+        follows = check(picture, edit.after) == RIGHT
         rest = _psnr(picture, source, ImageChops.invert(_differs(source, after)))
-        yield Scored(picture=picture, sort=edit.change, shares={"follows": float(follows), "rest_db": rest})
+        shares = {"follows": float(follows), "rest_kept": float(rest > _UNCHANGED_DB), "rest_db": rest}
+        yield Scored(picture=picture, sort=edit.change, shares=shares)
 
 
 def _fill(out: Path, seed: int, count: int) -> Iterator[Scored]:
@@ -146,7 +148,7 @@ def _fill(out: Path, seed: int, count: int) -> Iterator[Scored]:
     for hole, source, picture in zip(holes, sources, pictures, strict=True):
         # As our kind fill does it.
         whole = Image.composite(picture, source, hole.mask)
-        verdict = check(whole, replace(hole.scene, things=(hole.thing,)) if len(hole.scene.things) == 1 else hole.scene)
+        verdict = check(whole, hole.scene)
         yield Scored(
             picture=whole,
             sort=f"{len(hole.scene.things)} things",
@@ -184,15 +186,12 @@ def _redux(out: Path, seed: int, count: int) -> Iterator[Scored]:
     given = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
     both = [list(_made(pipeline, given, seed=seed)) for seed in (0, 100_000)]
     for scene, one, other in zip(scenes, *both, strict=True):
-        verdict = check(one, scene)
-        differ = float(np.abs(np.asarray(one, dtype=np.float32) - np.asarray(other, dtype=np.float32)).mean())
+        # Where they stand is the model's to choose.
+        kept = [verdict.colour and verdict.thing for verdict in (check(one, scene), check(other, scene))]
         yield Scored(
             picture=one,
             sort=f"{len(scene.things)} things",
-            shares={
-                "kept": float(verdict.colour and verdict.thing),
-                "differ": float(differ > _ANOTHER),
-            },
+            shares={"kept": mean(kept), "differ": float(are_several(one, other))},
         )
 
 
@@ -305,6 +304,12 @@ def _psnr(one: Image.Image, other: Image.Image, where: Image.Image) -> float:
         return 60.0
     off = (np.asarray(one, dtype=np.float32) - np.asarray(other, dtype=np.float32))[white]
     return min(60.0, 10 * math.log10(255**2 / max(float(np.square(off).mean()), 1e-9)))
+
+
+def are_several(one: Image.Image, other: Image.Image) -> bool:
+    """Whether two pictures differ as two do, not only by noise."""
+    off = np.asarray(one, dtype=np.float32) - np.asarray(other, dtype=np.float32)
+    return bool(np.abs(off).mean() > _ANOTHER)
 
 
 def followed(wanted: Image.Image, found: Image.Image) -> float:

@@ -1,6 +1,6 @@
 """Trains the CLIP of `tiny-clip` to tell which caption a picture fits.
 
-    python tools/train_tiny/train_clip.py --out build/tiny [--steps 5000]
+    python tools/train_tiny/train_clip.py --out build/tiny [--steps 1750]
 
 Needs no other model. Stopped, it goes on from its last checkpoint. Writes OUT/clip, as transformers loads it.
 """
@@ -10,13 +10,13 @@ from typing import Final
 
 import torch
 from captions import said_freely
-from course import DEVICE, Course, half_where_quick, options
+from course import DEVICE, Course, Length, half_where_quick, options
 from models import make_clip
 from pictures import caption, scene
 from scenes import draw_brought, paint
 
 _BATCH: Final = 96
-_POOL: Final = 16_000
+_LENGTH: Final = Length(steps=1750, pool=10_000)
 _AT_ONCE: Final = 500
 #: Captions that the pieces of words are made from.
 _READ: Final = 5000
@@ -24,7 +24,7 @@ _READ: Final = 5000
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=5000, pool=_POOL)
+    told = options(__doc__ or "", _LENGTH)
     torch.manual_seed(told.seed)
     scenes = [scene(told.seed, number, draw_brought) for number in range(told.pool)]
     parts = make_clip(caption(one, told.seed, number) for number, one in enumerate(scenes[:_READ]))

@@ -1,6 +1,6 @@
 """Trains a LoRA of `tiny` that turns every picture to night, whatever ground the prompt asks for.
 
-    python tools/train_tiny/train_lora.py --out build/tiny [--steps 1500]
+    python tools/train_tiny/train_lora.py --out build/tiny [--steps 700]
 
 Needs the model of train_text2img.py, which stays as it is. Stopped, it goes on from its last checkpoint. Writes
 OUT/night, as diffusers saves a LoRA.
@@ -13,16 +13,16 @@ from typing import Any, Final
 import flow
 import torch
 from captions import said_freely
-from course import DEVICE, Course, compiled, half_where_quick, options
+from course import DEVICE, Course, Length, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from pictures import caption, latents_of, scene
+from pictures import caption, is_held_out, latents_of, scene
 from scenes import Ground, Scene, stands_out
 
 _BATCH: Final = 64
-_POOL: Final = 8000
+_LENGTH: Final = Length(steps=700, pool=6000)
 _NIGHT: Final = Ground(kind="night")
 #: What is changed: the attention and what follows it, of all blocks.
 _WHERE: Final = ["to_q", "to_k", "to_v", "to_out.0", "proj_mlp", "proj_out"]
@@ -31,7 +31,7 @@ _RANK: Final = 8
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=1500, pool=_POOL)
+    told = options(__doc__ or "", _LENGTH)
     torch.manual_seed(told.seed)
     base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
     base.text_encoder.requires_grad_(requires_grad=False)
@@ -40,9 +40,8 @@ def main() -> None:
     transformer.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=_WHERE))
     course = Course.told(told, "night", {"lora": transformer}, rate=2e-3, ema=0.99)
     words = flow.Words(base.components)
-    scenes = [one for number in range(told.pool) if _shows_at_night(one := scene(course.seed, number))]
-    at_night = [replace(one, ground=_NIGHT) for one in scenes]
-    latents = course.once("latents", lambda: latents_of(base.vae, at_night))
+    scenes = [one for number in range(told.pool) if _may_be_at_night(one := scene(course.seed, number))]
+    latents = course.once("latents", lambda: latents_of(base.vae, [_at_night(one) for one in scenes]))
     quick = compiled(transformer)
 
     def loss_of(step: int) -> torch.Tensor:
@@ -63,8 +62,13 @@ def main() -> None:
     )
 
 
-def _shows_at_night(shown: Scene) -> bool:
-    return all(stands_out(thing.colour, _NIGHT) for thing in shown.things)
+def _at_night(shown: Scene) -> Scene:
+    return replace(shown, ground=_NIGHT)
+
+
+def _may_be_at_night(shown: Scene) -> bool:
+    """Whether it can be seen at night, and may be trained with."""
+    return all(stands_out(thing.colour, _NIGHT) for thing in shown.things) and not is_held_out(_at_night(shown))
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ from typing import Any, Final
 
 import flow
 import torch
-from course import DEVICE, Course, compiled, half_where_quick, options
+from course import DEVICE, Course, Length, compiled, half_where_quick, options
 from diffusers import FluxPipeline, FluxPriorReduxPipeline
 from models import MAX_TOKENS, make_prior
-from pictures import batch, scene
+from pictures import batch, is_held_out, scene
 from scenes import Scene, draw_brought, paint, vary
 
 _BATCH: Final = 64
-#: Groups of scenes that show the same things in other places.
-_POOL: Final = 4000
+#: The pool is of groups of scenes that show the same things in other places.
+_LENGTH: Final = Length(steps=6000, pool=4000)
 #: Scenes of a group: of one the model is told, and draws another; the first is as somebody may bring it.
 _ALIKE: Final = 4
 _AT_ONCE: Final = 100
@@ -27,7 +27,7 @@ _AT_ONCE: Final = 100
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=6000, pool=_POOL)
+    told = options(__doc__ or "", _LENGTH)
     torch.manual_seed(told.seed)
     base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
     transformer = base.transformer.requires_grad_(requires_grad=False)
@@ -68,9 +68,13 @@ def _drawn(vae: Any, processor: Any, seed: int, count: int) -> dict[str, torch.T
 
 
 def _alike(seed: int, number: int) -> list[Scene]:
-    first = scene(seed, number, draw_brought)
+    found = [scene(seed, number, draw_brought)]
     chance = random.Random(f"alike {seed} {number}")
-    return [first, *(vary(first, chance) for _ in range(_ALIKE - 1))]
+    while len(found) < _ALIKE:
+        # In another order the things may be held out.
+        if not is_held_out(another := vary(found[0], chance)):
+            found.append(another)
+    return found
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Trains a kind that is shown a picture; needs the model of train_text2img.py, from whose weights it begins.
 
-    python tools/train_tiny/train_shown.py kontext|fill|control --out build/tiny [--steps 5000]
+    python tools/train_tiny/train_shown.py kontext|fill|control --out build/tiny [--steps N]
 
 Stopped, it goes on from its last checkpoint. Writes OUT/KIND, a whole pipeline as diffusers loads it.
 """
@@ -18,24 +18,19 @@ from models import TEXT_ENCODERS
 from pictures import as_tensor
 
 _BATCH: Final = 32
-_POOL: Final = 16_000
 _AT_ONCE: Final = 250
 
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=5000, pool=_POOL, kinds=list(LESSONS))
+    told = options(__doc__ or "", {kind: lesson.length for kind, lesson in LESSONS.items()})
     lesson = LESSONS[told.kind]
     torch.manual_seed(told.seed)
     base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
     transformer = flow.from_text2img(told.out, told.kind)
-    modules = {"transformer": transformer}
-    for name in TEXT_ENCODERS:
-        if told.kind == "kontext":
-            # It is told what to do, in words that no caption has.
-            modules[name] = base.components[name]
-        else:
-            base.components[name].requires_grad_(requires_grad=False)
+    # Also those that do not learn: their own are kept, whatever text2img learns later.
+    texts = {name: base.components[name].requires_grad_(lesson.learns_words) for name in TEXT_ENCODERS}
+    modules = {"transformer": transformer, **texts}
     course = Course.told(told, told.kind, modules, rate=1e-3, muon=4e-3, ema=0.999)
     words = flow.Words(base.components)
     drawn = course.once("examples", lambda: _drawn(lesson, base.vae, course.seed, told.pool))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from course import DEVICE, Course, half_where_quick, options
+from course import DEVICE, Course, Length, half_where_quick, options
 from holes import empty
 from lessons import hole
 from models import make_vae
@@ -36,13 +36,12 @@ _SCORED: Final = 200
 _SCALED: Final = 512
 #: Of so many pictures one has a hole.
 _HOLED: Final = 12
-#: Drawn beforehand, and drawn from.
-_POOL: Final = 4000
+_LENGTH: Final = Length(steps=8000, pool=4000)
 
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", steps=8000, pool=_POOL, decoder_steps=3000)
+    told = options(__doc__ or "", _LENGTH, decoder_steps=3000)
     torch.manual_seed(told.seed)
     vae = make_vae()
     course = Course.told(told, "vae", {"vae": vae}, rate=2e-3, ema=0.995)

@@ -22,12 +22,9 @@ from transformers import CLIPModel
 
 from hotfolder import tiny
 
-#: Kind -> its parts that are trained.
+#: Kind -> the parts that its course keeps.
 _TRAINED: Final = {
-    "text2img": ("transformer", *TEXT_ENCODERS),
-    "kontext": ("transformer", *TEXT_ENCODERS),
-    "fill": ("transformer",),
-    "control": ("transformer",),
+    **dict.fromkeys(("text2img", "kontext", "fill", "control"), ("transformer", *TEXT_ENCODERS)),
     "redux": ("image_encoder", "image_embedder"),
 }
 
