@@ -1,5 +1,5 @@
 # make install   the program and the pinned, tested set of libraries, in .venv
-# make demo      a dozen prompts and one picture of each other kind through the daemon; no GPU and no account needed
+# make demo      a dozen prompts, an edit, a fill, edges and variations through the daemon; no GPU and no account needed
 # make test      everything that continuous integration runs
 # make faults    the promise, at every point: kills, errors, power cuts, a soak, load, hostile input; some hours
 # make bench     what is fast enough and what is not, in turns with a reference; best on a machine that does nothing else

@@ -14,7 +14,7 @@ from scenes import Scene, draw_scene, paint
 
 from hotfolder.stages.canny import find_edges
 
-#: Every so manieth wording of things on a ground is never trained with: what is scored is held out.
+#: Every so manieth list of things in their colours on a ground is never trained with: what is scored is held out.
 _HELD_OUT: Final = 10
 #: Scenes that are drawn at once.
 _AT_ONCE: Final = 500
