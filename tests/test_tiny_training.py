@@ -111,13 +111,20 @@ def test_what_is_told_in_training_is_what_the_pipeline_tells(text: str) -> None:
     assert not told.pooled[1:].any()
 
 
-@pytest.mark.parametrize("kind", ["text2img", "kontext", "control"])
+@pytest.mark.parametrize("kind", ["text2img", "kontext", "control", "redux"])
 def test_a_loss_is_computed_where_the_model_is(kind: str) -> None:
     """On a device that computes nothing, but refuses what is not on it, as a GPU does."""
     texts = {name: part.to("meta") if name.startswith("text") else part for name, part in make_texts().items()}
     told = flow.Words(texts).told(["a red circle", None])
     here = torch.zeros(2, 16, PACKED)
-    shown = {"kontext": {"reference": here}, "control": {"beside": here}}.get(kind, {})
-    loss = flow.loss(make_transformer(kind).to("meta"), here, told, torch.Generator().manual_seed(1), **shown)
+    loss = flow.loss(
+        make_transformer("text2img" if kind == "redux" else kind).to("meta"),
+        here,
+        told,
+        torch.Generator().manual_seed(1),
+        beside=here if kind == "control" else None,
+        reference=here if kind == "kontext" else None,
+        like=told if kind == "redux" else None,
+    )
     assert loss.device.type == "meta"
     assert loss.shape == ()

@@ -60,6 +60,7 @@ def loss(
     *,
     beside: torch.Tensor | None = None,
     reference: torch.Tensor | None = None,
+    like: Told | None = None,
 ) -> torch.Tensor:
     """Return how far a transformer is off.
 
@@ -67,6 +68,7 @@ def loss(
         latents: (b, n, 64), packed; where the transformer is or not, as all else but `told`.
         beside: (b, n, c), more channels of the same tokens: what `fill` and `control` are shown.
         reference: (b, n, 64), more tokens: what `kontext` is shown.
+        like: it is to say what it says when it is told this: of a caption, that has no noise of its own.
     """
     where = told.tokens.device
     latents = latents.to(where)
@@ -81,16 +83,24 @@ def loss(
         other = ids.clone()
         other[:, 0] = 1
         seen, ids = torch.cat([seen, reference.to(where)], dim=1), torch.cat([ids, other])
-    found = transformer(
-        hidden_states=seen,
-        encoder_hidden_states=told.tokens,
-        pooled_projections=told.pooled,
-        timestep=t,
-        img_ids=ids,
-        txt_ids=torch.zeros(told.tokens.shape[1], 3, device=where),
-        return_dict=False,
-    )[0]
-    return torch.nn.functional.mse_loss(found.float()[:, : latents.shape[1]], noise - latents)
+
+    def said(of: Told) -> torch.Tensor:
+        found: torch.Tensor = transformer(
+            hidden_states=seen,
+            encoder_hidden_states=of.tokens,
+            pooled_projections=of.pooled,
+            timestep=t,
+            img_ids=ids,
+            txt_ids=torch.zeros(of.tokens.shape[1], 3, device=where),
+            return_dict=False,
+        )[0]
+        return found.float()[:, : latents.shape[1]]
+
+    wanted = noise - latents
+    if like is not None:
+        with torch.no_grad():
+            wanted = said(like)
+    return torch.nn.functional.mse_loss(said(told), wanted)
 
 
 def _ids(tokens: int) -> torch.Tensor:

@@ -44,9 +44,10 @@ def main() -> None:
         shown = drawn["shown"][chosen].float()
         if "plain" in drawn:
             shown = torch.cat([shown, drawn["plain"][chosen].float()], dim=2)
-        shows = {"reference" if lesson.is_reference else "beside": shown}
+        beside, reference = (None, shown) if lesson.is_reference else (shown, None)
+        target = drawn["target"][chosen].float()
         with half_where_quick():
-            return flow.loss(quick, drawn["target"][chosen].float(), words.told(said), chance, **shows)
+            return flow.loss(quick, target, words.told(said), chance, beside=beside, reference=reference)
 
     course.run(loss_of)
     parts: dict[str, Any] = {**base.components, **{name: module.eval() for name, module in course.averaged.items()}}
