@@ -36,7 +36,7 @@ def main() -> None:
     transformer, words = base.transformer, flow.Words(base.components)
     prior = make_prior()
     modules = {name: prior[name] for name in ("image_encoder", "image_embedder")}
-    course = Course.told(told, "redux", modules, rate=1e-3, ema=0.999)
+    course = Course.told(told, "redux", modules, rate=1e-3, muon=6e-3, ema=0.999)
     alike = [_alike(course.seed, number) for number in range(told.pool)]
     drawn = course.once("examples", lambda: _drawn(base.vae, prior["feature_extractor"], alike))
     nothing = torch.zeros(_BATCH, MAX_TOKENS, transformer.config.joint_attention_dim, device=DEVICE)
