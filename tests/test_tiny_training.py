@@ -96,6 +96,12 @@ def test_to_clip_a_word_is_one_token_and_one_unheard_of_some_that_are_known() ->
     assert "<|endoftext|>" not in pieces[-1]
 
 
+def test_each_time_a_word_has_the_same_number() -> None:
+    one, other = make_texts(), make_texts()
+    for name in ("tokenizer", "tokenizer_2"):
+        assert one[name].get_vocab() == other[name].get_vocab()
+
+
 @pytest.mark.parametrize("text", ["a red circle, on blue.", "", "a unicorn"])
 def test_what_is_told_in_training_is_what_the_pipeline_tells(text: str) -> None:
     texts = make_texts()

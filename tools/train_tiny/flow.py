@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 from course import DEVICE
-from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderKL, DiffusionPipeline, FluxPipeline, FluxTransformer2DModel
 from models import MAX_TOKENS, PACKED, make_transformer
 
 #: Pictures that are encoded at once.
@@ -114,6 +114,18 @@ def _times(count: int, chance: torch.Generator) -> torch.Tensor:
     middle = torch.sigmoid(torch.randn(count, generator=chance))
     t = torch.where(torch.rand(count, generator=chance) < 0.5, middle, torch.rand(count, generator=chance))
     return _SHIFT * t / (1 + (_SHIFT - 1) * t)
+
+
+# --- what is trained on ---
+
+
+def load_base(out: Path, kind: str = "text2img") -> Any:
+    """Load what a training begins with beside its transformer: that of the kind itself, where it was trained before.
+
+    Its tokenizers go with its text encoders: in another one a word has another number.
+    """
+    folder = out / kind if (out / kind).is_dir() else out / "text2img"
+    return DiffusionPipeline.from_pretrained(str(folder), local_files_only=True).to(DEVICE)
 
 
 # --- latents ---

@@ -1,6 +1,6 @@
 """The parts of the tiny FLUX: its architecture, and its words; loaded and run by the pipelines of the large one."""
 
-import json
+import itertools
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -8,10 +8,6 @@ import captions
 import edits
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.trainers import BpeTrainer
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -39,8 +35,6 @@ MARKS: Final = (",", ".")
 TEXT_ENCODERS: Final = ("text_encoder", "text_encoder_2")
 _TEXT_DIM: Final = 96
 _CLIP_DIM: Final = 64
-#: Pieces of words, at most, of the CLIP that compares.
-_CLIP_PIECES: Final = 900
 #: Channels of the transformer's input: latents; for an edit the reference is more tokens, not more channels.
 IN_CHANNELS: Final = {
     "text2img": PACKED,
@@ -103,7 +97,7 @@ def make_texts() -> dict[str, Any]:
     What CLIP says of the whole text reaches every layer at once: with it the transformer knew in 400 steps more of what
     a picture of noise is to become than without it in 4,000.
     """
-    tokenizer, tokenizer_2 = _clip_tokenizer_of([" ".join(words())] * 2), word_tokenizer()
+    tokenizer, tokenizer_2 = _clip_tokenizer_of(words()), word_tokenizer()
     sizes = {"hidden_size": _CLIP_DIM, "intermediate_size": 2 * _CLIP_DIM, "num_attention_heads": 4}
     return {
         "tokenizer": tokenizer,
@@ -135,7 +129,7 @@ def make_clip(captions: Iterable[str]) -> dict[str, Any]:
     """Return the untrained CLIP that tells how well a picture fits a prompt, with its tokenizer and its processor.
 
     Args:
-        captions: what its tokens are made from: words that are said often become one each.
+        captions: whose words are one token each.
     """
     tokenizer = _clip_tokenizer_of(captions)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -156,18 +150,34 @@ def make_clip(captions: Iterable[str]) -> dict[str, Any]:
 
 
 def _clip_tokenizer_of(texts: Iterable[str]) -> Any:
-    """Return CLIP's byte-level BPE, with the merges that are made from texts."""
+    """Return CLIP's byte-level BPE in which each word of some texts is one token; the same words make the same one."""
     plain = clip_tokenizer()
-    learnt = Tokenizer(BPE(end_of_word_suffix="</w>"))
-    learnt.normalizer, learnt.pre_tokenizer = plain.backend_tokenizer.normalizer, plain.backend_tokenizer.pre_tokenizer
-    trainer = BpeTrainer(
-        vocab_size=_CLIP_PIECES, end_of_word_suffix="</w>", initial_alphabet=ByteLevel.alphabet(), show_progress=False
-    )
-    learnt.train_from_iterator(texts, trainer)
-    merges = [tuple(pair) for pair in json.loads(learnt.to_str())["model"]["merges"]]
-    pieces = [*plain.get_vocab(), *(f"{one}{other}" for one, other in merges)]
-    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
+    numbers = plain.get_vocab()
+    merges: dict[tuple[str, str], int] = {}
+    for word in sorted({word.strip(",") for text in texts for word in text.split()}):
+        pieces = _merged([*word[:-1], f"{word[-1]}</w>"], merges)
+        # What is merged later has less weight: the words before stay whole.
+        while len(pieces) > 1:
+            merges[pieces[0], pieces[1]] = len(merges)
+            pieces = _merged(pieces, merges)
+    known = [*sorted(numbers, key=numbers.__getitem__), *(f"{one}{other}" for one, other in merges)]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(known))}
+    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=77)
+
+
+def _merged(pieces: list[str], merges: dict[tuple[str, str], int]) -> list[str]:
+    """Return the pieces of a word as BPE merges them: of all pairs that are known always the first that was."""
+    while True:
+        known = [pair for pair in itertools.pairwise(pieces) if pair in merges]
+        if not known:
+            return pieces
+        first = min(known, key=merges.__getitem__)
+        merged, left = [], list(pieces)
+        while left:
+            taken = 2 if tuple(left[:2]) == first else 1
+            merged.append("".join(left[:taken]))
+            del left[:taken]
+        pieces = merged
 
 
 def make_scheduler() -> Any:

@@ -14,11 +14,12 @@ from course import DEVICE, Course, Length, half_where_quick, options
 from models import make_clip
 from pictures import caption, scene
 from scenes import draw_brought, paint
+from transformers import CLIPModel, CLIPTokenizer
 
 _BATCH: Final = 96
 _LENGTH: Final = Length(steps=1750, pool=10_000)
 _AT_ONCE: Final = 500
-#: Captions that the pieces of words are made from.
+#: Captions whose words are known.
 _READ: Final = 5000
 
 
@@ -28,6 +29,10 @@ def main() -> None:
     torch.manual_seed(told.seed)
     scenes = [scene(told.seed, number, draw_brought) for number in range(told.pool)]
     parts = make_clip(caption(one, told.seed, number) for number, one in enumerate(scenes[:_READ]))
+    if (kept := told.out / "clip").is_dir():
+        # With its tokenizer: in another one a word has another number.
+        parts["model"] = CLIPModel.from_pretrained(str(kept), local_files_only=True)
+        parts["tokenizer"] = CLIPTokenizer.from_pretrained(str(kept), local_files_only=True)
     model, tokenizer, processor = parts["model"], parts["tokenizer"], parts["processor"]
     course = Course.told(told, "clip", {"clip": model}, rate=1e-3, ema=0.999)
 

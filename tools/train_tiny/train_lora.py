@@ -13,7 +13,7 @@ from typing import Any, Final
 import flow
 import torch
 from captions import said_freely
-from course import DEVICE, Course, Length, compiled, half_where_quick, options
+from course import Course, Length, compiled, half_where_quick, options
 from diffusers import FluxPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig
@@ -33,7 +33,7 @@ def main() -> None:
     """Train, from the last checkpoint on."""
     told = options(__doc__ or "", _LENGTH)
     torch.manual_seed(told.seed)
-    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
+    base = flow.load_base(told.out)
     base.text_encoder.requires_grad_(requires_grad=False)
     base.text_encoder_2.requires_grad_(requires_grad=False)
     transformer: Any = base.transformer.requires_grad_(requires_grad=False)

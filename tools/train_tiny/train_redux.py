@@ -13,7 +13,7 @@ from typing import Any, Final
 import flow
 import torch
 from course import DEVICE, Course, Length, compiled, half_where_quick, options
-from diffusers import FluxPipeline, FluxPriorReduxPipeline
+from diffusers import FluxPriorReduxPipeline
 from models import MAX_TOKENS, TEXT_ENCODERS, make_prior
 from pictures import batch, caption, is_held_out, scene
 from scenes import Scene, draw_brought, paint, vary
@@ -30,7 +30,7 @@ def main() -> None:
     """Train, from the last checkpoint on."""
     told = options(__doc__ or "", _LENGTH)
     torch.manual_seed(told.seed)
-    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
+    base = flow.load_base(told.out)
     for part in ("transformer", *TEXT_ENCODERS):
         base.components[part].requires_grad_(requires_grad=False)
     transformer, words = base.transformer, flow.Words(base.components)

@@ -11,8 +11,7 @@ from typing import Any, Final
 import flow
 import torch
 from captions import said_freely
-from course import DEVICE, Course, compiled, half_where_quick, options
-from diffusers import FluxPipeline
+from course import Course, compiled, half_where_quick, options
 from lessons import LESSONS, Lesson
 from models import TEXT_ENCODERS
 from pictures import as_tensor
@@ -26,7 +25,7 @@ def main() -> None:
     told = options(__doc__ or "", {kind: lesson.length for kind, lesson in LESSONS.items()})
     lesson = LESSONS[told.kind]
     torch.manual_seed(told.seed)
-    base = FluxPipeline.from_pretrained(str(told.out / "text2img"), local_files_only=True).to(DEVICE)
+    base = flow.load_base(told.out, told.kind)
     transformer = flow.from_text2img(told.out, told.kind)
     # Also those that do not learn: their own are kept, whatever text2img learns later.
     texts = {name: base.components[name].requires_grad_(lesson.learns_words) for name in TEXT_ENCODERS}
