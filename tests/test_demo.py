@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,7 +18,9 @@ def test_the_demo_makes_a_picture_of_each_kind_and_names_them(tmp_path: Path) ->
     # Beside other tests, more threads than cores would wait for each other.
     (tmp_path / "hotfolder.toml").write_text("threads = 1\n")
     demo = shutil.copy(ROOT / "tools/demo.py", tmp_path / "tools")
-    ran = subprocess.run([sys.executable, demo], capture_output=True, check=False, text=True, timeout=280)
+    sheet = tmp_path / "sheet.png"
+    command = [sys.executable, demo, "--sheet", sheet]
+    ran = subprocess.run(command, capture_output=True, check=False, text=True, timeout=280)
     assert ran.returncode == 0, ran.stderr
     named = [Path(line.strip()) for line in ran.stdout.splitlines() if line.strip().endswith(".png")]
     assert {path.parent.name for path in named} == {
@@ -25,3 +28,6 @@ def test_the_demo_makes_a_picture_of_each_kind_and_names_them(tmp_path: Path) ->
     }
     assert all(path.is_file() for path in named)
     assert (tmp_path / "outputs/index.html").is_file()
+    # Twelve prompts; a source and what came of it, of an edit, a fill and edges.
+    with Image.open(sheet) as tiles:
+        assert tiles.size == (4 * 140 - 12, 5 * 180)

