@@ -56,9 +56,10 @@ types: $(VENV)/.test-tools
 layers: $(VENV)/.test-tools
 	$(BIN)/lint-imports --no-logo
 
-# Most tests wait for something: four at a time keep two cores busy.
+# Most tests wait for something: four at a time keep two cores busy. Each with a thread to compute with: more would wait
+# for each other.
 tests: $(VENV)/.test-tools
-	$(BIN)/pytest --numprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4
 
 # Of each of these `make tests` runs a sample.
 faults: kills tiny-kills errors power-cuts soak load hostile fuzz
