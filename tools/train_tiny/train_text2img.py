@@ -1,6 +1,6 @@
 """Trains the transformer of `tiny`, and its text encoders, to draw what a caption says; needs the VAE of train_vae.py.
 
-    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 36000]
+    python tools/train_tiny/train_text2img.py --out build/tiny [--steps 34000]
 
 Stopped, it goes on from its last checkpoint. Writes OUT/text2img, a whole pipeline as diffusers loads it.
 """
@@ -27,7 +27,7 @@ _SILENT: Final = 0.1
 #: Of all captions those that CLIP does not say: `redux` tells a picture by tokens alone. Before there were any, words
 #: without CLIP gave the right colours in 28 % of the pictures, with it in 98 %.
 _TOKENS_ALONE: Final = 0.15
-_LENGTH: Final = Length(steps=36_000, pool=40_000)
+_LENGTH: Final = Length(steps=34_000, pool=40_000)
 #: How many scenes have one thing, two and three, which are the hardest.
 _COUNTS: Final = (4, 3, 3)
 
