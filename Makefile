@@ -56,10 +56,9 @@ types: $(VENV)/.test-tools
 layers: $(VENV)/.test-tools
 	$(BIN)/lint-imports --no-logo
 
-# Most tests wait for something: four at a time keep two cores busy. Each with a thread to compute with: more would wait
-# for each other.
+# Most tests wait for something: four at a time keep two cores busy.
 tests: $(VENV)/.test-tools
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4
+	$(BIN)/pytest --numprocesses 4
 
 # Of each of these `make tests` runs a sample.
 faults: kills tiny-kills errors power-cuts soak load hostile fuzz

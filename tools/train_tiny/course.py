@@ -232,6 +232,8 @@ class Course:
         state = torch.load(self._file, map_location=DEVICE, weights_only=True)
         if state["seed"] != self.seed:
             raise SystemExit(f"{self._folder} was begun with --seed {state['seed']}: what it drew is drawn from that")
+        if state["step"] > self._steps:
+            raise SystemExit(f"{self._folder} is at step {state['step']}: say more --steps, or remove it to begin anew")
         self.step, self.seconds = state["step"], state["seconds"]
         self._commits = state.get("commits", [])
         # Of weights that were packed only those are left.
@@ -241,8 +243,6 @@ class Course:
         for name, module in self._modules.items():
             module.load_state_dict(state["modules"][name])
             self.averaged[name].load_state_dict(state["averaged"][name])
-        if self.step > self._steps:
-            raise SystemExit(f"{self._folder} is at step {self.step}: say more --steps, or remove it to begin anew")
         print(f"{self._folder.name}: goes on at step {self.step}", flush=True)
 
 

@@ -116,18 +116,6 @@ def _times(count: int, chance: torch.Generator) -> torch.Tensor:
     return _SHIFT * t / (1 + (_SHIFT - 1) * t)
 
 
-# --- what is trained on ---
-
-
-def load_base(out: Path, kind: str = "text2img") -> Any:
-    """Load what a training begins with beside its transformer: that of the kind itself, where it was trained before.
-
-    Its tokenizers go with its text encoders: in another one a word has another number.
-    """
-    folder = out / kind if (out / kind).is_dir() else out / "text2img"
-    return DiffusionPipeline.from_pretrained(str(folder), local_files_only=True).to(DEVICE)
-
-
 # --- latents ---
 
 
@@ -154,6 +142,15 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 
 # --- going on from text2img ---
+
+
+def load_base(out: Path, kind: str = "text2img") -> Any:
+    """Load what a training begins with beside its transformer: that of the kind itself, where it was trained before.
+
+    Its tokenizers go with its text encoders: in another one a word has another number.
+    """
+    folder = out / kind if (out / kind).is_dir() else out / "text2img"
+    return DiffusionPipeline.from_pretrained(str(folder), local_files_only=True).to(DEVICE)
 
 
 def from_text2img(out: Path, kind: str) -> Any:

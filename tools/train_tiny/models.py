@@ -1,6 +1,5 @@
 """The parts of the tiny FLUX: its architecture, and its words; loaded and run by the pipelines of the large one."""
 
-import itertools
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -8,6 +7,7 @@ import captions
 import edits
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+from tokenizers.models import BPE
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -151,33 +151,15 @@ def make_clip(captions: Iterable[str]) -> dict[str, Any]:
 
 def _clip_tokenizer_of(texts: Iterable[str]) -> Any:
     """Return CLIP's byte-level BPE in which each word of some texts is one token; the same words make the same one."""
-    plain = clip_tokenizer()
-    numbers = plain.get_vocab()
-    merges: dict[tuple[str, str], int] = {}
+    vocabulary: dict[str, int] = clip_tokenizer().get_vocab()
+    merges: list[tuple[str, str]] = []
     for word in sorted({word.strip(",") for text in texts for word in text.split()}):
-        pieces = _merged([*word[:-1], f"{word[-1]}</w>"], merges)
         # What is merged later has less weight: the words before stay whole.
-        while len(pieces) > 1:
-            merges[pieces[0], pieces[1]] = len(merges)
-            pieces = _merged(pieces, merges)
-    known = [*sorted(numbers, key=numbers.__getitem__), *(f"{one}{other}" for one, other in merges)]
-    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(known))}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=77)
-
-
-def _merged(pieces: list[str], merges: dict[tuple[str, str], int]) -> list[str]:
-    """Return the pieces of a word as BPE merges them: of all pairs that are known always the first that was."""
-    while True:
-        known = [pair for pair in itertools.pairwise(pieces) if pair in merges]
-        if not known:
-            return pieces
-        first = min(known, key=merges.__getitem__)
-        merged, left = [], list(pieces)
-        while left:
-            taken = 2 if tuple(left[:2]) == first else 1
-            merged.append("".join(left[:taken]))
-            del left[:taken]
-        pieces = merged
+        while len(pieces := BPE(vocabulary, merges, end_of_word_suffix="</w>").tokenize(word)) > 1:
+            pair = (pieces[0].value, pieces[1].value)
+            merges.append(pair)
+            vocabulary.setdefault("".join(pair), len(vocabulary))
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
 def make_scheduler() -> Any:

@@ -117,15 +117,13 @@ def pack_all(models: Mapping[str, Model], out: Path, folder: Path, *, before: Pa
         if (curve := out / "courses" / model.kind / "curve.jsonl").exists():
             shutil.copyfile(curve, folder / CURVE.format(name=name))
     share(folder)
-    known, courses = _packed(before), {}
+    known, courses, checker = _packed(before), {}, _checker()
     for name, model in models.items():
-        course, was = _course(out / "courses", model), known.get(name, {})
-        course.update(weights=_sha256(model.kind, folder), checker=_checker())
-        is_known = all(was.get(key) == course[key] for key in ("weights", "checker"))
-        is_known = is_known and was["scores"]["prompts"] == prompts
-        course["scores"] = was["scores"] if is_known else summed(scored(model.kind, prompts, weights=folder))
-        print(json.dumps({"model": name, **course["scores"]}), flush=True)
-        courses[name] = course
+        was, by = known.get(name, {}), {"weights": _sha256(model.kind, folder), "checker": checker}
+        is_known = by.items() <= was.items() and was["scores"]["prompts"] == prompts
+        scores = was["scores"] if is_known else summed(scored(model.kind, prompts, weights=folder))
+        print(json.dumps({"model": name, **scores}), flush=True)
+        courses[name] = {**_course(out / "courses", model), **by, "scores": scores}
     (folder / COURSES).write_text(json.dumps(courses, indent=1) + "\n", encoding="utf-8")
     told = "\n".join(_told(name, course, folder / CURVE.format(name=name)) for name, course in courses.items())
     card = _CARD.format(models=told, files="\n".join(_files(folder)))

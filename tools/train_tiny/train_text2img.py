@@ -38,7 +38,8 @@ def main() -> None:
     torch.manual_seed(told.seed)
     texts, transformer = make_texts(), make_transformer("text2img")
     if (told.out / "text2img").is_dir():
-        texts |= {name: flow.load_base(told.out).components[name] for name in texts}
+        kept = flow.load_base(told.out).components
+        texts = {name: kept[name] for name in texts}
     words, quick = flow.Words(texts), compiled(transformer)
     modules = {"transformer": transformer, **{name: texts[name] for name in TEXT_ENCODERS}}
     course = Course.told(told, "text2img", modules, rate=1.5e-3, muon=6e-3, ema=0.999)

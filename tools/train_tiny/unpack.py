@@ -23,7 +23,7 @@ from transformers import CLIPModel
 from hotfolder import tiny
 
 #: Kind -> the parts that its course keeps.
-_TRAINED: Final = {
+_KEPT: Final = {
     **dict.fromkeys(("text2img", "kontext", "fill", "control"), ("transformer", *TEXT_ENCODERS)),
     "redux": ("image_encoder", "image_embedder"),
 }
@@ -66,10 +66,10 @@ def _weights(kind: str, folder: Path) -> dict[str, Any]:
     """Return the weights of what a course trains; of a LoRA none."""
     if kind == "clip":
         return {"clip": CLIPModel.from_pretrained(str(folder), local_files_only=True).state_dict()}
-    if kind not in _TRAINED:
+    if kind not in _KEPT:
         return {}
     parts = DiffusionPipeline.from_pretrained(str(folder), local_files_only=True).components
-    return {name: parts[name].state_dict() for name in _TRAINED[kind]}
+    return {name: parts[name].state_dict() for name in _KEPT[kind]}
 
 
 def _keep(folder: Path, course: dict[str, Any], weights: dict[str, Any]) -> None:
