@@ -13,9 +13,10 @@ from typing import Final
 from hotfolder import noise
 from hotfolder.errors import SettingsError
 
-#: The shipped weights: a folder for each model, and one for the parts that several of them have.
+#: The shipped weights: a folder for each model.
 WEIGHTS: Final = Path(__file__).parent / "tiny_weights"
-SHARED: Final = "shared"
+#: Where the parts are that a model has in common with another: "MODEL/PART" -> "MODEL/PART".
+SAME: Final = "same.json"
 
 
 def build(name: str, folder: Path, weights: Path = WEIGHTS) -> None:
@@ -54,19 +55,18 @@ def build(name: str, folder: Path, weights: Path = WEIGHTS) -> None:
 
 
 def _names(weights: Path) -> list[str]:
-    return sorted({*noise.RECIPES, *(path.name for path in weights.glob("*/") if path.name != SHARED)})
+    return sorted({*noise.RECIPES, *(path.name for path in weights.glob("*/"))})
 
 
 def _copy(shipped: Path, folder: Path) -> None:
     """Copy a shipped model, with what it has in common with others. Not its modes: a package may be read-only."""
-    index = shipped / "model_index.json"
-    listed = json.loads(index.read_bytes()) if index.exists() else {}
-    parts = [name for name, found in listed.items() if isinstance(found, list) and None not in found]
-    common = shipped.parent / SHARED
-    shared = [part for part in parts if not (shipped / part).is_dir()]
-    for root, below in ((shipped, shipped), *((common, common / part) for part in shared)):
-        for file in (path for path in below.rglob("*") if path.is_file()):
-            to = folder / file.relative_to(root)
+    same: dict[str, str] = json.loads((shipped.parent / SAME).read_bytes())
+    own = f"{shipped.name}/"
+    parts = {part.removeprefix(own): there for part, there in same.items() if part.startswith(own)}
+    copies = {shipped: folder} | {shipped.parent / there: folder / part for part, there in parts.items()}
+    for root, copied in copies.items():
+        for file in (path for path in root.rglob("*") if path.is_file()):
+            to = copied / file.relative_to(root)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, to)
 

@@ -15,8 +15,6 @@ from unpack import unpack
 from hotfolder import tiny
 from hotfolder.models import Checkpoint
 
-OWN = {"tiny": {"transformer"}, "tiny-kontext": {"text_encoder_2", "transformer"}}
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,10 +38,12 @@ def weights(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_what_models_have_in_common_is_there_once(weights: Path) -> None:
-    for name, own in OWN.items():
-        assert {path.name for path in (weights / name).iterdir()} == {"model_index.json", *own}
-    shared = {path.name for path in (weights / tiny.SHARED).iterdir()}
-    assert shared == {"scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"}
+    parts = {"scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae"}
+    own = {"tiny": {*parts, "transformer"}, "tiny-kontext": {"text_encoder_2", "transformer"}}
+    for name, there in own.items():
+        assert {path.name for path in (weights / name).iterdir()} == {"model_index.json", *there}
+    elsewhere = {f"tiny-kontext/{part}": f"tiny/{part}" for part in parts - own["tiny-kontext"]}
+    assert json.loads((weights / tiny.SAME).read_text()) == elsewhere
 
 
 @pytest.mark.parametrize(("name", "kind"), [("tiny", "text2img"), ("tiny-kontext", "kontext")])

@@ -2,8 +2,8 @@
 
     python tools/train_tiny/pack.py --out build/tiny [--into hotfolder/tiny_weights] [--prompts 500]
 
-Weights become float16. Parts that all models have in common (VAE, texts, scheduler) are there once. A model that was
-packed before must be there; one that has never come to its end is left out. What was scored before, with as many
+Weights become float16. Parts that several models have in common (VAE, texts, scheduler) are there once. A model that
+was packed before must be there; one that has never come to its end is left out. What was scored before, with as many
 prompts, the same weights and by the same code, is not scored again.
 """
 
@@ -13,14 +13,14 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from score import packed, scored, summed
+from score import packed, packed_name, scored, summed
 
 from hotfolder import tiny
 
@@ -33,6 +33,8 @@ class Model(NamedTuple):
     command: str
     #: The courses before that.
     before: tuple[str, ...] = ()
+    #: What the same course trained besides.
+    beside: tuple[str, ...] = ()
 
 
 #: In the package, by its name.
@@ -41,7 +43,7 @@ MODELS: Final = {
     "tiny-kontext": Model("kontext", "train_shown.py kontext"),
     "tiny-fill": Model("fill", "train_shown.py fill"),
     "tiny-control": Model("control", "train_shown.py control"),
-    "tiny-redux": Model("redux", "train_redux.py"),
+    "tiny-redux": Model("redux", "train_redux.py", ("redux-seeing",), ("redux-base",)),
     "tiny-clip": Model("clip", "train_clip.py"),
     "tiny-night": Model("night", "train_lora.py"),
 }
@@ -51,6 +53,8 @@ CURVE: Final = "{name}.curve.jsonl"
 _HOUR_S: Final = 3600
 #: What diffusers writes into a configuration of the machine where it was trained.
 _FOLDER: Final = re.compile(rb' *"_name_or_path": "[^"]*",\n')
+#: Where a LoRA says how strong it is.
+_STRENGTH: Final = "lora_adapter_metadata"
 _CARD: Final = """# The tiny models
 
 Small FLUX models that draw simple things on plain grounds, at 128 x 128 pixels: their architecture is that of FLUX.1,
@@ -114,6 +118,8 @@ def pack_all(models: Mapping[str, Model], out: Path, folder: Path, *, before: Pa
     """
     for name, model in models.items():
         pack(out / model.kind, folder / name)
+        for kind in model.beside:
+            pack(out / kind, folder / packed_name(kind))
         if (curve := out / "courses" / model.kind / "curve.jsonl").exists():
             shutil.copyfile(curve, folder / CURVE.format(name=name))
     share(folder)
@@ -137,7 +143,10 @@ def pack(trained: Path, folder: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
-                told = opened.metadata()  # of a LoRA: how strong it is
+                told = opened.metadata()
+            if _STRENGTH in told:
+                # Of several the order is by chance, and with it the hash.
+                told = {_STRENGTH: told[_STRENGTH]}
             weights = {name: weight.to(torch.float16) for name, weight in load_file(file).items()}
             save_file(weights, to, metadata=told)
         else:
@@ -145,25 +154,22 @@ def pack(trained: Path, folder: Path) -> None:
 
 
 def share(folder: Path) -> None:
-    """Move the parts of the first model that others have too to `shared`, and remove them from the others."""
-    models = sorted(path for path in folder.iterdir() if (path / "transformer").is_dir())
-    first = folder / "tiny"
-    if not first.is_dir():
-        return
-    for part in sorted(path for path in first.iterdir() if path.is_dir() and path.name != "transformer"):
-        here = _contents(part)
-        for model in models:
-            if model != first and _contents(model / part.name) == here:
-                shutil.rmtree(model / part.name)
-        (folder / tiny.SHARED).mkdir(exist_ok=True)
-        part.rename(folder / tiny.SHARED / part.name)
+    """Leave a part that several models have with the first of them only, and note where it is."""
+    there: dict[tuple[str, str], str] = {}
+    same = {}
+    for part in sorted(path for path in folder.glob("*/*") if path.is_dir()):
+        name = str(part.relative_to(folder))
+        if (first := there.setdefault((part.name, _learnt(part)), name)) != name:
+            same[name] = first
+            shutil.rmtree(part)
+    (folder / tiny.SAME).write_text(json.dumps(same, indent=1) + "\n", encoding="utf-8")
 
 
-def _contents(part: Path) -> Mapping[str, bytes]:
-    """Return the files of a part that tell it from others; configurations say too how it was called in training."""
-    files = {path.name: path.read_bytes() for path in part.iterdir()} if part.is_dir() else {}
-    learnt = {name: data for name, data in files.items() if not name.endswith("config.json")}
-    return learnt or files
+def _learnt(part: Path) -> str:
+    """Return a hash of what tells a part from others; configurations say too how it was called in training."""
+    files = sorted(part.iterdir())
+    learnt = [path for path in files if not path.name.endswith("config.json")]
+    return _hashed(learnt or files)
 
 
 def _course(courses: Path, model: Model) -> dict[str, Any]:
@@ -177,18 +183,20 @@ def _course(courses: Path, model: Model) -> dict[str, Any]:
 
 def _sha256(kind: str, weights: Path) -> str:
     """Return one hash of all weights by which a model is scored: its own, and those that it has in common."""
-    digest = hashlib.sha256()
     with tempfile.TemporaryDirectory() as folder:
-        for path in sorted(packed(kind, Path(folder), weights).rglob("*.safetensors")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+        return _hashed(sorted(packed(kind, Path(folder), weights).rglob("*.safetensors")))
 
 
 def _checker() -> str:
     """Return one hash of the code by which models are scored."""
+    names = ("captions", "check", "edits", "holes", "pictures", "scenes", "score")
+    return _hashed(Path(__file__).with_name(f"{name}.py") for name in names)
+
+
+def _hashed(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for name in ("captions", "check", "edits", "holes", "pictures", "scenes", "score"):
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
@@ -197,7 +205,7 @@ def _told(name: str, course: Mapping[str, Any], curve: Path) -> str:
     return _MODEL.format(
         name=name,
         command=MODELS[name].command,
-        before=" with the VAE" if MODELS[name].before else "",
+        before="".join(f", with {before}" for before in MODELS[name].before),
         first=json.loads(points[0])["step"] if points else "none",
         steps=course["step"],
         pool=course["pool"],
@@ -212,7 +220,7 @@ def _told(name: str, course: Mapping[str, Any], curve: Path) -> str:
 
 def _files(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*.safetensors")):
-        yield f"| `{path.relative_to(folder)}` | `{hashlib.sha256(path.read_bytes()).hexdigest()}` |"
+        yield f"| `{path.relative_to(folder)}` | `{_hashed([path])}` |"
 
 
 if __name__ == "__main__":

@@ -56,6 +56,9 @@ _ANOTHER: Final = 4.0
 #: PSNR, in dB, of what an edit was not to change, above which it is unchanged.
 _UNCHANGED_DB: Final = 20.0
 
+#: Kind -> its models, where there are two.
+_NEEDED: Final = {"redux": ("redux", "redux-base"), "night": ("night", "text2img")}
+
 Shares = dict[str, float]
 
 
@@ -99,9 +102,14 @@ def scored(
 
 def packed(kind: str, folder: Path, weights: Path) -> Path:
     """Lay out the packed models that a kind needs as a training does, in a folder, and return that."""
-    for each in {"text2img", kind} if kind in {"redux", "night"} else {kind}:
-        tiny.build("tiny" if each == "text2img" else f"tiny-{each}", folder / each, weights)
+    for each in _NEEDED.get(kind, (kind,)):
+        tiny.build(packed_name(each), folder / each, weights)
     return folder
+
+
+def packed_name(kind: str) -> str:
+    """Return what a trained model is called in the package."""
+    return "tiny" if kind == "text2img" else f"tiny-{kind}"
 
 
 def summed(found: Sequence[Scored]) -> dict[str, float]:
@@ -177,7 +185,7 @@ def _control(out: Path, seed: int, count: int) -> Iterator[Scored]:
 def _redux(out: Path, seed: int, count: int) -> Iterator[Scored]:
     """Two variations of each picture."""
     scenes = [held_out(seed, number, draw_brought) for number in range(count)]
-    pipeline, prior = _load(FluxPipeline, out / "text2img"), _load(FluxPriorReduxPipeline, out / "redux")
+    pipeline, prior = _load(FluxPipeline, out / "redux-base"), _load(FluxPriorReduxPipeline, out / "redux")
     with torch.no_grad():
         tokens = torch.cat([_seen(prior, paint(scene)) for scene in scenes])
     nothing = tokens.new_zeros(len(tokens), MAX_TOKENS, tokens.shape[2])

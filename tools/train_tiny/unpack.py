@@ -18,14 +18,16 @@ from models import TEXT_ENCODERS
 from pack import COURSES, CURVE, MODELS
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from score import packed_name
 from transformers import CLIPModel
 
 from hotfolder import tiny
 
-#: Kind -> the parts that its course keeps.
+#: Kind -> the parts of it that a course keeps.
 _KEPT: Final = {
     **dict.fromkeys(("text2img", "kontext", "fill", "control"), ("transformer", *TEXT_ENCODERS)),
     "redux": ("image_encoder", "image_embedder"),
+    "redux-base": ("transformer",),
 }
 
 
@@ -43,11 +45,14 @@ def main() -> None:
 def unpack(out: Path, weights: Path) -> None:
     """Lay out all models, each with a checkpoint and its curve."""
     for name, course in json.loads((weights / COURSES).read_text()).items():
-        kind = MODELS[name].kind
-        tiny.build(name, out / kind, weights)
-        _widen(out / kind)
-        folder = out / "courses" / kind
-        _keep(folder, course, _weights(kind, out / kind))
+        model = MODELS[name]
+        folder = out / "courses" / model.kind
+        trained: dict[str, Any] = {}
+        for kind in (model.kind, *model.beside):
+            tiny.build(packed_name(kind), out / kind, weights)
+            _widen(out / kind)
+            trained |= _weights(kind, out / kind)
+        _keep(folder, course, trained)
         if (curve := weights / CURVE.format(name=name)).exists():
             shutil.copyfile(curve, folder / "curve.jsonl")
     if (vae := out / "text2img" / "vae").exists():
