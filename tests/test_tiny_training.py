@@ -1,6 +1,7 @@
 """A course of training, stopped and gone on with, on a model of three numbers; and what the tiny models are told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import flow
@@ -8,8 +9,19 @@ import pytest
 import torch
 from course import Course
 from diffusers import FluxPipeline
-from models import MAX_TOKENS, PACKED, make_scheduler, make_texts, make_transformer, words
+from models import (
+    MAX_TOKENS,
+    PACKED,
+    SEEN_PARTS,
+    TEXT_DIM,
+    make_scheduler,
+    make_texts,
+    make_transformer,
+    words,
+)
 from muon import orthogonal
+from scenes import Ground, Scene, Thing
+from seeing import Namer, names_of
 
 
 class Stopped(Exception):
@@ -115,6 +127,30 @@ def test_what_is_told_in_training_is_what_the_pipeline_tells(text: str) -> None:
     assert told.tokens[1].any()
     assert not told.tokens[2].any()
     assert not told.pooled[1:].any()
+
+
+def test_the_prior_learns_to_name_the_thing_in_each_part_of_a_picture_and_its_ground() -> None:
+    square = Thing(name="square", colour="red", at=(0.5, 0.5), radius=0.29)
+    shown = Scene(things=(square,), ground=Ground(kind="gradient", colours=("blue", "green")))
+    ((*parts, above, below),) = names_of([shown]).tolist()
+    inner = {5, 6, 9, 10}
+    assert above != below
+    assert {part for part, name in enumerate(parts) if name == parts[5]} == inner
+    assert {name for part, name in enumerate(parts) if part not in inner} == {0}
+
+    torch.manual_seed(1)
+    namer, names = Namer(), names_of([shown])
+    tokens = torch.zeros(1, SEEN_PARTS**2, TEXT_DIM, requires_grad=True)
+    optimizer = torch.optim.Adam([tokens, *namer.parameters()], lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = namer.loss(tokens, names)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch says so itself
+        optimizer.step()
+    star = replace(shown, things=(replace(square, name="star"),))
+    with torch.no_grad():
+        assert namer.loss(tokens, names) < 0.1
+        assert namer.loss(tokens, names_of([star])) > 1
 
 
 @pytest.mark.parametrize("kind", ["text2img", "kontext", "control", "redux"])

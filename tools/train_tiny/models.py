@@ -33,8 +33,12 @@ MAX_TOKENS: Final = captions.MOST_WORDS + 3
 MARKS: Final = (",", ".")
 #: What the pipelines call CLIP and T5.
 TEXT_ENCODERS: Final = ("text_encoder", "text_encoder_2")
-_TEXT_DIM: Final = 96
+#: Of a token that the transformer is told.
+TEXT_DIM: Final = 96
 _CLIP_DIM: Final = 64
+#: Pixels a side of what the prior of redux sees, and its parts a side.
+SEEN: Final = 64
+SEEN_PARTS: Final = 4
 #: Channels of the transformer's input: latents; for an edit the reference is more tokens, not more channels.
 IN_CHANNELS: Final = {
     "text2img": PACKED,
@@ -84,7 +88,7 @@ def make_transformer(kind: str) -> Any:
         num_single_layers=4,
         attention_head_dim=32,
         num_attention_heads=4,
-        joint_attention_dim=_TEXT_DIM,
+        joint_attention_dim=TEXT_DIM,
         pooled_projection_dim=_CLIP_DIM,
         guidance_embeds=False,
         axes_dims_rope=(4, 14, 14),
@@ -103,25 +107,25 @@ def make_texts() -> dict[str, Any]:
         "tokenizer": tokenizer,
         "tokenizer_2": tokenizer_2,
         "text_encoder": clip_text(tokenizer, **sizes, num_hidden_layers=2),
-        "text_encoder_2": t5(tokenizer_2, d_model=_TEXT_DIM, d_kv=24, d_ff=256, num_heads=4, dropout_rate=0.0),
+        "text_encoder_2": t5(tokenizer_2, d_model=TEXT_DIM, d_kv=24, d_ff=256, num_heads=4, dropout_rate=0.0),
     }
 
 
 def make_prior() -> dict[str, Any]:
-    """Return the untrained parts of redux: a picture is seen at 64 x 64 and becomes 16 tokens beside the words."""
+    """Return the untrained parts of redux: each part of a picture that it sees becomes a token beside the words."""
     config = SiglipVisionConfig(
-        hidden_size=_TEXT_DIM,
+        hidden_size=TEXT_DIM,
         intermediate_size=256,
         num_hidden_layers=3,
         num_attention_heads=4,
-        image_size=64,
-        patch_size=16,
+        image_size=SEEN,
+        patch_size=SEEN // SEEN_PARTS,
         vision_use_head=False,
     )
     return {
         "image_encoder": SiglipVisionModel(config),
-        "feature_extractor": SiglipImageProcessorPil(size={"height": 64, "width": 64}),
-        "image_embedder": ReduxImageEncoder(redux_dim=_TEXT_DIM, txt_in_features=_TEXT_DIM),
+        "feature_extractor": SiglipImageProcessorPil(size={"height": SEEN, "width": SEEN}),
+        "image_embedder": ReduxImageEncoder(redux_dim=TEXT_DIM, txt_in_features=TEXT_DIM),
     }
 
 

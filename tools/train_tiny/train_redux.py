@@ -1,86 +1,124 @@
-"""Trains the prior of `tiny-redux`: a picture becomes tokens, of which the transformer of `tiny` draws another one.
+"""Trains `tiny-redux`: a prior, by which a picture becomes tokens, and a transformer that paints by these alone.
 
-    python tools/train_tiny/train_redux.py --out build/tiny [--steps 6000]
+    python tools/train_tiny/train_redux.py --out build/tiny [--steps 9000] [--seeing-steps 6000]
 
-The prior learns to tell of a picture what a caption would: the transformer is to say the same of both. Needs the model
-of train_text2img.py, which stays as it is. Stopped, it goes on from its last checkpoint. Writes OUT/redux, the prior
-alone, as diffusers loads it.
+First the prior learns to name what it sees; then both learn to draw it anew. The transformer begins with that of
+train_text2img.py, which listens to what CLIP says of a prompt, and hardly to tokens alone. Stopped, it goes on from its
+last checkpoint. Writes OUT/redux, the prior, and OUT/redux-base, the pipeline that paints, as diffusers loads them.
 """
 
+import argparse
 import random
+from collections.abc import Sequence
 from typing import Any, Final
 
 import flow
 import torch
+from captions import said_freely
 from course import DEVICE, Course, Length, compiled, half_where_quick, options
-from diffusers import FluxPriorReduxPipeline
-from models import MAX_TOKENS, TEXT_ENCODERS, make_prior
-from pictures import batch, caption, is_held_out, scene
+from diffusers import FluxPipeline, FluxPriorReduxPipeline
+from models import TEXT_ENCODERS, make_prior
+from pictures import caption, is_held_out, latents_of, scene
 from scenes import Scene, draw_brought, paint, vary
+from seeing import Namer, names_of
 
 _BATCH: Final = 32
-#: The pool is of groups of scenes that show the same things in other places.
-_LENGTH: Final = Length(steps=6000, pool=4000)
-#: Scenes of a group: of one the model is told, and draws another; the first is as somebody may bring it.
-_ALIKE: Final = 4
-_AT_ONCE: Final = 100
+#: Of pictures that are only looked at.
+_LOOKED_AT: Final = 64
+_LENGTH: Final = Length(steps=9000, pool=40_000)
+_AT_ONCE: Final = 500
+#: Of all pictures those that a prompt stands beside.
+_PROMPTED: Final = 0.15
 
 
 def main() -> None:
     """Train, from the last checkpoint on."""
-    told = options(__doc__ or "", _LENGTH)
+    told = options(__doc__ or "", _LENGTH, seeing_steps=6000)
     torch.manual_seed(told.seed)
-    base = flow.load_base(told.out)
-    for part in ("transformer", *TEXT_ENCODERS):
+    prior, base = make_prior(), flow.load_base(told.out, "redux-base")
+    scenes = [scene(told.seed, number, draw_brought) for number in range(told.pool)]
+    pixels = _see(prior, scenes, told)
+    for part in TEXT_ENCODERS:
         base.components[part].requires_grad_(requires_grad=False)
-    transformer, words = base.transformer, flow.Words(base.components)
-    prior = make_prior()
-    modules = {name: prior[name] for name in ("image_encoder", "image_embedder")}
-    course = Course.told(told, "redux", modules, rate=1e-3, muon=6e-3, ema=0.999)
-    alike = [_alike(course.seed, number) for number in range(told.pool)]
-    drawn = course.once("examples", lambda: _drawn(base.vae, prior["feature_extractor"], alike))
-    nothing = torch.zeros(_BATCH, MAX_TOKENS, transformer.config.joint_attention_dim, device=DEVICE)
-    pooled = torch.zeros(_BATCH, transformer.config.pooled_projection_dim, device=DEVICE)
-    quick = compiled(transformer)
+    transformer = base.transformer.requires_grad_()
+    modules = {"transformer": transformer, **_parts(prior)}
+    course = Course.told(told, "redux", modules, rate=1e-3, muon=4e-3, ema=0.999)
+    varied = [_varied(one, told.seed, number) for number, one in enumerate(scenes)]
+    latents = course.once("latents", lambda: latents_of(base.vae, varied))
+    words, quick = flow.Words(base.components), compiled(transformer)
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
-        groups = torch.randint(told.pool, (_BATCH,), generator=chance)
-        seen, other = torch.rand(_BATCH, _ALIKE, generator=chance).topk(2, dim=1).indices.unbind(1)
-        chosen = zip(groups.tolist(), other.tolist(), strict=True)
-        captions = [caption(alike[group][number], step, group) for group, number in chosen]
-        pixels = drawn["pixels"][groups, seen].to(DEVICE, torch.float32) / 127.5 - 1
+        chosen = torch.randint(told.pool, (_BATCH,), generator=chance)
+        free = random.Random(f"said {course.seed} {step}")
+        said = [_said(varied[number], step, number, free) for number in chosen.tolist()]
         with half_where_quick():
-            picture = prior["image_embedder"](prior["image_encoder"](pixels).last_hidden_state).image_embeds
-            # As our kind redux does it: no prompt is no tokens.
-            shown = flow.Told(tokens=torch.cat([nothing, picture], dim=1), pooled=pooled)
-            return flow.loss(quick, drawn["latents"][groups, other].float(), shown, chance, like=words.told(captions))
+            beside = words.told(said)
+            tokens = torch.cat([beside.tokens, _tokens(prior, pixels[chosen])], dim=1)
+            shown = flow.Told(tokens=tokens, pooled=beside.pooled)
+            return flow.loss(quick, latents[chosen].float(), shown, chance)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
+    parts = {name: part for name, part in base.components.items() if part is not None}
+    FluxPipeline(**{**parts, "transformer": trained.pop("transformer")}).save_pretrained(told.out / "redux-base")
     FluxPriorReduxPipeline(**{**prior, **trained}).save_pretrained(told.out / "redux")
 
 
-def _drawn(vae: Any, processor: Any, alike: list[list[Scene]]) -> dict[str, torch.Tensor]:
-    """Return latents (count, alike, n, 64), and what the prior sees, (count, alike, 3, 64, 64), of uint8."""
-    latents, pixels = [], []
-    for first in range(0, len(alike), _AT_ONCE):
-        some = [one for group in alike[first : first + _AT_ONCE] for one in group]
-        latents.append(flow.encoded(vae, batch(some)))
-        seen = processor.preprocess([paint(one) for one in some], return_tensors="pt").pixel_values
+def _see(prior: dict[str, Any], scenes: Sequence[Scene], told: argparse.Namespace) -> torch.Tensor:
+    """Teach a prior to name what it sees, unless one was trained before; return the pictures, (count, 3, h, w)."""
+    namer = Namer()
+    modules = {**_parts(prior), "namer": namer}
+    course = Course.told(told, "redux-seeing", modules, rate=1e-3, muon=6e-3, ema=0.998, steps=told.seeing_steps)
+    pixels = course.once("pixels", lambda: _looked_at(prior["feature_extractor"], scenes))
+    if (told.out / "redux").is_dir():
+        return pixels
+    names = course.once("names", lambda: names_of(scenes))
+
+    def loss_of(step: int) -> torch.Tensor:
+        chosen = torch.randint(told.pool, (_LOOKED_AT,), generator=course.chance(step))
+        with half_where_quick():
+            return namer.loss(_tokens(prior, pixels[chosen]), names[chosen].to(DEVICE))
+
+    course.run(loss_of)
+    for name in _parts(prior):
+        prior[name].load_state_dict(course.averaged[name].state_dict())
+    return pixels
+
+
+def _parts(prior: dict[str, Any]) -> dict[str, Any]:
+    return {name: prior[name] for name in ("image_encoder", "image_embedder")}
+
+
+def _tokens(prior: dict[str, Any], pixels: torch.Tensor) -> torch.Tensor:
+    """Return what a prior tells of pictures, (b, n, d)."""
+    seen = prior["image_encoder"](pixels.to(DEVICE, torch.float32) / 127.5 - 1).last_hidden_state
+    tokens: torch.Tensor = prior["image_embedder"](seen).image_embeds
+    return tokens
+
+
+def _looked_at(processor: Any, scenes: Sequence[Scene]) -> torch.Tensor:
+    """Return what the prior sees of scenes, (count, 3, h, w), of uint8."""
+    pixels = []
+    for first in range(0, len(scenes), _AT_ONCE):
+        pictures = [paint(one) for one in scenes[first : first + _AT_ONCE]]
+        seen = processor.preprocess(pictures, return_tensors="pt").pixel_values
         pixels.append(((seen + 1) * 127.5).round().to(torch.uint8))
-    made = {"latents": torch.cat(latents), "pixels": torch.cat(pixels)}
-    return {name: all_of_it.reshape(-1, _ALIKE, *all_of_it.shape[1:]) for name, all_of_it in made.items()}
+    return torch.cat(pixels)
 
 
-def _alike(seed: int, number: int) -> list[Scene]:
-    found = [scene(seed, number, draw_brought)]
-    chance = random.Random(f"alike {seed} {number}")
-    while len(found) < _ALIKE:
-        # In another order the things may be held out.
-        if not is_held_out(another := vary(found[0], chance)):
-            found.append(another)
-    return found
+def _varied(shown: Scene, seed: int, number: int) -> Scene:
+    """Return what a scene is to become: the same things elsewhere."""
+    chance = random.Random(f"variation {seed} {number}")
+    # In another order the things may be held out.
+    while is_held_out(varied := vary(shown, chance)):
+        pass
+    return varied
+
+
+def _said(varied: Scene, step: int, number: int, chance: random.Random) -> str | None:
+    """Return what is said beside a picture: now and then where its things are to be, else nothing."""
+    return said_freely(caption(varied, step, number), chance) if chance.random() < _PROMPTED else None
 
 
 if __name__ == "__main__":
