@@ -159,14 +159,16 @@ def test_a_loss_is_computed_where_the_model_is(kind: str) -> None:
     texts = {name: part.to("meta") if name.startswith("text") else part for name, part in make_texts().items()}
     told = flow.Words(texts).told(["a red circle", None])
     here = torch.zeros(2, 16, PACKED)
+    transformer = make_transformer("text2img" if kind == "redux" else kind).to("meta")
+    taught = flow.Teacher(transformer=transformer, told=flow.Words(texts).told(["a red circle", None] * 2), scale=2.0)
     loss = flow.loss(
-        make_transformer("text2img" if kind == "redux" else kind).to("meta"),
+        transformer,
         here,
         told,
         torch.Generator().manual_seed(1),
         beside=here if kind == "control" else None,
         reference=here if kind == "kontext" else None,
-        like=told if kind == "redux" else None,
+        teacher=taught if kind == "redux" else None,
     )
     assert loss.device.type == "meta"
     assert loss.shape == ()

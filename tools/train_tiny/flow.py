@@ -26,6 +26,16 @@ class Told:
     pooled: torch.Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A trained transformer, whose word another is to say: unlike a picture it has no noise of its own."""
+
+    transformer: Any
+    #: Of each of the batch, and then for each an empty prompt, from which it is guided away.
+    told: Told
+    scale: float
+
+
 class Words:
     """Tokenizers and text encoders, in training or not."""
 
@@ -60,7 +70,7 @@ def loss(
     *,
     beside: torch.Tensor | None = None,
     reference: torch.Tensor | None = None,
-    like: Told | None = None,
+    teacher: Teacher | None = None,
 ) -> torch.Tensor:
     """Return how far a transformer is off.
 
@@ -68,7 +78,7 @@ def loss(
         latents: (b, n, 64), packed; where the transformer is or not, as all else but `told`.
         beside: (b, n, c), more channels of the same tokens: what `fill` and `control` are shown.
         reference: (b, n, 64), more tokens: what `kontext` is shown.
-        like: it is to say what it says when it is told this: of a caption, that has no noise of its own.
+        teacher: to say the same as this, not what is true of the latents.
     """
     where = told.tokens.device
     latents = latents.to(where)
@@ -84,8 +94,8 @@ def loss(
         other[:, 0] = 1
         seen, ids = torch.cat([seen, reference.to(where)], dim=1), torch.cat([ids, other])
 
-    def said(of: Told) -> torch.Tensor:
-        found: torch.Tensor = transformer(
+    def said(by: Any, of: Told, seen: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = by(
             hidden_states=seen,
             encoder_hidden_states=of.tokens,
             pooled_projections=of.pooled,
@@ -97,10 +107,11 @@ def loss(
         return found.float()[:, : latents.shape[1]]
 
     wanted = noise - latents
-    if like is not None:
+    if teacher is not None:
         with torch.no_grad():
-            wanted = said(like)
-    return torch.nn.functional.mse_loss(said(told), wanted)
+            guided, empty = said(teacher.transformer, teacher.told, seen.repeat(2, 1, 1), t.repeat(2)).chunk(2)
+            wanted = empty + teacher.scale * (guided - empty)
+    return torch.nn.functional.mse_loss(said(transformer, told, seen, t), wanted)
 
 
 def _ids(tokens: int) -> torch.Tensor:

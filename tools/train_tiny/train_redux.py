@@ -1,31 +1,35 @@
 """Trains `tiny-redux`: a prior, by which a picture becomes tokens, and a transformer that paints by these alone.
 
-    python tools/train_tiny/train_redux.py --out build/tiny [--steps 9000] [--seeing-steps 6000]
+    python tools/train_tiny/train_redux.py --out build/tiny [--steps 8000] [--seeing-steps 6000]
 
-First the prior learns to name what it sees; then both learn to draw it anew. The transformer begins with that of
-train_text2img.py, which listens to what CLIP says of a prompt, and hardly to tokens alone. Stopped, it goes on from its
-last checkpoint. Writes OUT/redux, the prior, and OUT/redux-base, the pipeline that paints, as diffusers loads them.
+First the prior learns to name what it sees; then both learn to draw it anew, as the model of train_text2img.py draws
+what a caption says. The transformer begins as that one, which listens to CLIP, and hardly to tokens alone. Stopped, it
+goes on from its last checkpoint. Writes OUT/redux, the prior, and OUT/redux-base, the pipeline that paints, as
+diffusers loads them.
 """
 
 import argparse
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import flow
 import torch
 from captions import said_freely
+from check import place_of
 from course import DEVICE, Course, Length, compiled, half_where_quick, options
 from diffusers import FluxPipeline, FluxPriorReduxPipeline
-from models import TEXT_ENCODERS, make_prior
+from models import make_prior
 from pictures import caption, is_held_out, latents_of, scene
 from scenes import Scene, draw_brought, paint, vary
+from score import TRUE_CFG
 from seeing import Namer, names_of
 
 _BATCH: Final = 32
 #: Of pictures that are only looked at.
 _LOOKED_AT: Final = 64
-_LENGTH: Final = Length(steps=9000, pool=40_000)
+_LENGTH: Final = Length(steps=8000, pool=40_000)
 _AT_ONCE: Final = 500
 #: Of all pictures those that a prompt stands beside.
 _PROMPTED: Final = 0.15
@@ -38,25 +42,27 @@ def main() -> None:
     prior, base = make_prior(), flow.load_base(told.out, "redux-base")
     scenes = [scene(told.seed, number, draw_brought) for number in range(told.pool)]
     pixels = _see(prior, scenes, told)
-    for part in TEXT_ENCODERS:
-        base.components[part].requires_grad_(requires_grad=False)
     transformer = base.transformer.requires_grad_()
     modules = {"transformer": transformer, **_parts(prior)}
     course = Course.told(told, "redux", modules, rate=1e-3, muon=4e-3, ema=0.999)
     varied = [_varied(one, told.seed, number) for number, one in enumerate(scenes)]
     latents = course.once("latents", lambda: latents_of(base.vae, varied))
     words, quick = flow.Words(base.components), compiled(transformer)
+    teacher = compiled(flow.load_base(told.out).transformer.requires_grad_(requires_grad=False))
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
         chosen = torch.randint(told.pool, (_BATCH,), generator=chance)
+        captions = [caption(varied[number], step, number) for number in chosen.tolist()]
         free = random.Random(f"said {course.seed} {step}")
-        said = [_said(varied[number], step, number, free) for number in chosen.tolist()]
+        said = [said_freely(text, free) if free.random() < _PROMPTED else None for text in captions]
         with half_where_quick():
-            beside = words.told(said)
+            with torch.no_grad():
+                beside, known = words.told(said), words.told([*captions, *[""] * _BATCH])
             tokens = torch.cat([beside.tokens, _tokens(prior, pixels[chosen])], dim=1)
             shown = flow.Told(tokens=tokens, pooled=beside.pooled)
-            return flow.loss(quick, latents[chosen].float(), shown, chance)
+            taught = flow.Teacher(transformer=teacher, told=known, scale=TRUE_CFG)
+            return flow.loss(quick, latents[chosen].float(), shown, chance, teacher=taught)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
@@ -108,17 +114,14 @@ def _looked_at(processor: Any, scenes: Sequence[Scene]) -> torch.Tensor:
 
 
 def _varied(shown: Scene, seed: int, number: int) -> Scene:
-    """Return what a scene is to become: the same things elsewhere."""
+    """Return what a scene is to become: the same things elsewhere; of one alone it is always said where."""
     chance = random.Random(f"variation {seed} {number}")
     # In another order the things may be held out.
     while is_held_out(varied := vary(shown, chance)):
         pass
-    return varied
-
-
-def _said(varied: Scene, step: int, number: int, chance: random.Random) -> str | None:
-    """Return what is said beside a picture: now and then where its things are to be, else nothing."""
-    return said_freely(caption(varied, step, number), chance) if chance.random() < _PROMPTED else None
+    if varied.order != "alone":
+        return varied
+    return replace(varied, things=tuple(replace(thing, place=place_of(thing.at)) for thing in varied.things))
 
 
 if __name__ == "__main__":
