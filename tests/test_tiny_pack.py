@@ -7,8 +7,10 @@ import pytest
 import torch
 from course import Course
 from diffusers import FluxPipeline
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from models import TEXT_ENCODERS, make_clip
 from pack import COURSES, CURVE, pack, share
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from unpack import unpack
 
@@ -61,6 +63,16 @@ def test_it_is_laid_out_whole_with_its_weights_in_half_the_bytes(
         }
         assert {weight.dtype for weight in now.values()} == {torch.float16}
     assert "dropout_rate" in (tmp_path / name / "text_encoder_2/config.json").read_text()
+
+
+def test_a_lora_is_packed_with_its_strength_and_to_the_same_bytes_each_time(tmp_path: Path) -> None:
+    told = {"format": "pt", LORA_ADAPTER_METADATA_KEY: "{}"}
+    (tmp_path / "night").mkdir()
+    save_file({"weight": torch.ones(2)}, tmp_path / "night/lora.safetensors", metadata=told)
+    pack(tmp_path / "night", tmp_path / "packed")
+    with safe_open(tmp_path / "packed/lora.safetensors", framework="pt") as packed:
+        # Two entries would stand in any order.
+        assert packed.metadata() == {LORA_ADAPTER_METADATA_KEY: "{}"}
 
 
 def test_what_was_packed_is_trained_on_where_it_stopped(weights: Path, trained: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_what_is_told_in_training_is_what_the_pipeline_tells(text: str) -> None:
     assert not told.pooled[1:].any()
 
 
-def test_the_prior_learns_to_name_the_thing_in_each_part_of_a_picture_and_its_ground() -> None:
+def test_a_part_of_a_picture_is_named_by_the_thing_in_it_and_tokens_that_name_another_are_further_off() -> None:
     square = Thing(name="square", colour="red", at=(0.5, 0.5), radius=0.29)
     shown = Scene(things=(square,), ground=Ground(kind="gradient", colours=("blue", "green")))
     ((*parts, above, below),) = names_of([shown]).tolist()

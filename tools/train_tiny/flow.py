@@ -75,7 +75,7 @@ def loss(
     """Return how far a transformer is off.
 
     Args:
-        latents: (b, n, 64), packed; where the transformer is or not, as all else but `told`.
+        latents: (b, n, 64), packed; where the transformer is or not, as all else but what is told.
         beside: (b, n, c), more channels of the same tokens: what `fill` and `control` are shown.
         reference: (b, n, 64), more tokens: what `kontext` is shown.
         teacher: to say the same as this, not what is true of the latents.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from score import packed, packed_name, scored, summed
@@ -39,11 +40,11 @@ class Model(NamedTuple):
 
 #: In the package, by its name.
 MODELS: Final = {
-    "tiny": Model("text2img", "train_text2img.py", ("vae", "vae-decoder")),
+    "tiny": Model("text2img", "train_text2img.py", before=("vae", "vae-decoder")),
     "tiny-kontext": Model("kontext", "train_shown.py kontext"),
     "tiny-fill": Model("fill", "train_shown.py fill"),
     "tiny-control": Model("control", "train_shown.py control"),
-    "tiny-redux": Model("redux", "train_redux.py", ("redux-seeing",), ("redux-base",)),
+    "tiny-redux": Model("redux", "train_redux.py", before=("redux-seeing",), beside=("redux-base",)),
     "tiny-clip": Model("clip", "train_clip.py"),
     "tiny-night": Model("night", "train_lora.py"),
 }
@@ -53,8 +54,6 @@ CURVE: Final = "{name}.curve.jsonl"
 _HOUR_S: Final = 3600
 #: What diffusers writes into a configuration of the machine where it was trained.
 _FOLDER: Final = re.compile(rb' *"_name_or_path": "[^"]*",\n')
-#: Where a LoRA says how strong it is.
-_STRENGTH: Final = "lora_adapter_metadata"
 _CARD: Final = """# The tiny models
 
 Small FLUX models that draw simple things on plain grounds, at 128 x 128 pixels: their architecture is that of FLUX.1,
@@ -62,10 +61,11 @@ and the unchanged pipelines of diffusers load and run them. They were trained by
 pictures that it draws itself (`tools/train_tiny/`). Licence: Apache-2.0, as the project. Weights are float16.
 
 {models}
-Shares are 0 to 1, of prompts, edits, holes, edges and pictures that none of the models was trained with; `rest_db` is
-the PSNR, in dB, of what an edit was not to change, `rest_kept` how often it is above 20. `python
-tools/train_tiny/score.py KIND` measures them again. `*.curve.jsonl` are the curves of the trainings, with a line for
-every 50 steps.
+Shares are 0 to 1, of prompts, edits, holes, edges and pictures that none of the models was trained with. `rest_db` is
+the PSNR, in dB, of what an edit was not to change, `rest_kept` how often it is above 20. Of each picture there are two
+variations: `kept` is how often one shows the same things in the same colours, and no other, `differ` how often they are
+not the same. `python tools/train_tiny/score.py KIND` measures all again. `*.curve.jsonl` are the curves of the
+trainings, with a line for every 50 steps.
 
 ## Files
 
@@ -144,9 +144,9 @@ def pack(trained: Path, folder: Path) -> None:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
                 told = opened.metadata()
-            if _STRENGTH in told:
-                # Of several the order is by chance, and with it the hash.
-                told = {_STRENGTH: told[_STRENGTH]}
+            if LORA_ADAPTER_METADATA_KEY in told:
+                # How strong it is. Several entries would stand in any order, and the file have another hash each time.
+                told = {LORA_ADAPTER_METADATA_KEY: told[LORA_ADAPTER_METADATA_KEY]}
             weights = {name: weight.to(torch.float16) for name, weight in load_file(file).items()}
             save_file(weights, to, metadata=told)
         else:
@@ -205,7 +205,7 @@ def _told(name: str, course: Mapping[str, Any], curve: Path) -> str:
     return _MODEL.format(
         name=name,
         command=MODELS[name].command,
-        before="".join(f", with {before}" for before in MODELS[name].before),
+        before=f" with {' and '.join(before)}" if (before := MODELS[name].before) else "",
         first=json.loads(points[0])["step"] if points else "none",
         steps=course["step"],
         pool=course["pool"],

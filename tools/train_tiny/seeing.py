@@ -5,11 +5,13 @@ that it takes minutes.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
+from check import Mask
 from models import SEEN, SEEN_PARTS, TEXT_DIM
+from numpy.typing import NDArray
 from scenes import COLOURS, THINGS, Ground, Scene, mask_of
 from torch.nn.functional import cross_entropy
 
@@ -35,11 +37,11 @@ class Namer(torch.nn.Module):
     def loss(self, tokens: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
         """Return how far tokens (b, n, d) are from telling what is there. Args: names: (b, n + 2), as of `names_of`."""
         shown, upper, lower = names[:, :-2], names[:, -2:-1], names[:, -1:]
-        named = _THINGS * _wrong(self.shown(tokens), shown)
+        wrong = _THINGS * _wrong(self.shown(tokens), shown)
         # Each of them is to know the ground.
         for head, ground in ((self.upper, upper), (self.lower, lower)):
-            named = named + _wrong(head(tokens), ground.expand_as(shown))
-        return named
+            wrong = wrong + _wrong(head(tokens), ground.expand_as(shown))
+        return wrong
 
 
 def names_of(scenes: Sequence[Scene]) -> torch.Tensor:
@@ -55,10 +57,11 @@ def _things_of(scene: Scene) -> list[int]:
     return found
 
 
-def _covered(mask: Any) -> Any:
+def _covered(mask: Mask) -> NDArray[np.int64]:
     """Return how many pixels of each part are in a mask, (n,)."""
     side = SEEN // SEEN_PARTS
-    return mask.reshape(SEEN_PARTS, side, SEEN_PARTS, side).sum(axis=(1, 3)).reshape(-1)
+    counts: NDArray[np.int64] = mask.reshape(SEEN_PARTS, side, SEEN_PARTS, side).sum(axis=(1, 3)).reshape(-1)
+    return counts
 
 
 def _ground_of(ground: Ground) -> tuple[int, int]:

@@ -1,14 +1,13 @@
-"""Trains `tiny-redux`: a prior, by which a picture becomes tokens, and a transformer that paints by these alone.
+"""Trains `tiny-redux`: a prior, by which a picture becomes tokens, and a transformer that paints by them.
 
     python tools/train_tiny/train_redux.py --out build/tiny [--steps 8000] [--seeing-steps 6000]
 
-First the prior learns to name what it sees; then both learn to draw it anew, as the model of train_text2img.py draws
-what a caption says. The transformer begins as that one, which listens to CLIP, and hardly to tokens alone. Stopped, it
-goes on from its last checkpoint. Writes OUT/redux, the prior, and OUT/redux-base, the pipeline that paints, as
-diffusers loads them.
+First the prior learns to name what it sees; then both learn to draw it anew, as the model of train_text2img.py (which
+is needed) draws what a caption says. The transformer begins as that one, which listens to CLIP, and hardly to tokens
+alone; now and then a prompt stands beside the picture. Stopped, it goes on from its last checkpoint. Writes OUT/redux,
+the prior, and OUT/redux-base, the pipeline that paints, as diffusers loads them.
 """
 
-import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ import torch
 from captions import said_freely
 from check import place_of
 from course import DEVICE, Course, Length, compiled, half_where_quick, options
-from diffusers import FluxPipeline, FluxPriorReduxPipeline
+from diffusers import FluxPriorReduxPipeline
 from models import make_prior
 from pictures import caption, is_held_out, latents_of, scene
 from scenes import Scene, draw_brought, paint, vary
@@ -27,8 +26,8 @@ from score import TRUE_CFG
 from seeing import Namer, names_of
 
 _BATCH: Final = 32
-#: Of pictures that are only looked at.
-_LOOKED_AT: Final = 64
+#: Pictures of a step in which the prior names what it sees.
+_SEEN: Final = 64
 _LENGTH: Final = Length(steps=8000, pool=40_000)
 _AT_ONCE: Final = 500
 #: Of all pictures those that a prompt stands beside.
@@ -39,16 +38,24 @@ def main() -> None:
     """Train, from the last checkpoint on."""
     told = options(__doc__ or "", _LENGTH, seeing_steps=6000)
     torch.manual_seed(told.seed)
-    prior, base = make_prior(), flow.load_base(told.out, "redux-base")
     scenes = [scene(told.seed, number, draw_brought) for number in range(told.pool)]
-    pixels = _see(prior, scenes, told)
-    transformer = base.transformer.requires_grad_()
-    modules = {"transformer": transformer, **_parts(prior)}
-    course = Course.told(told, "redux", modules, rate=1e-3, muon=4e-3, ema=0.999)
+    goes_on = (told.out / "courses" / "redux" / "checkpoint.pt").exists()
+    prior, base = make_prior(), flow.load_base(told.out, "redux-base" if goes_on else "text2img")
+    namer = Namer()
+    sees = {**_parts(prior), "namer": namer}
+    seeing = Course.told(told, "redux-seeing", sees, rate=1e-3, muon=6e-3, ema=0.998, steps=told.seeing_steps)
+    pixels = seeing.once("pixels", lambda: _looked_at(prior["feature_extractor"], scenes))
+    if not goes_on:
+        _see(seeing, prior, namer, pixels, seeing.once("names", lambda: names_of(scenes)))
+    course = Course.told(
+        told, "redux", {"transformer": base.transformer, **_parts(prior)}, rate=1e-3, muon=4e-3, ema=0.999
+    )
     varied = [_varied(one, told.seed, number) for number, one in enumerate(scenes)]
     latents = course.once("latents", lambda: latents_of(base.vae, varied))
-    words, quick = flow.Words(base.components), compiled(transformer)
-    teacher = compiled(flow.load_base(told.out).transformer.requires_grad_(requires_grad=False))
+    words, quick = flow.Words(base.components), compiled(base.transformer)
+    # With text encoders of its own: they may have learnt more since.
+    teacher = flow.load_base(told.out)
+    its_words, its_transformer = flow.Words(teacher.components), compiled(teacher.transformer)
 
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
@@ -58,38 +65,30 @@ def main() -> None:
         said = [said_freely(text, free) if free.random() < _PROMPTED else None for text in captions]
         with half_where_quick():
             with torch.no_grad():
-                beside, known = words.told(said), words.told([*captions, *[""] * _BATCH])
+                beside, known = words.told(said), its_words.told([*captions, *[""] * _BATCH])
             tokens = torch.cat([beside.tokens, _tokens(prior, pixels[chosen])], dim=1)
             shown = flow.Told(tokens=tokens, pooled=beside.pooled)
-            taught = flow.Teacher(transformer=teacher, told=known, scale=TRUE_CFG)
+            taught = flow.Teacher(transformer=its_transformer, told=known, scale=TRUE_CFG)
             return flow.loss(quick, latents[chosen].float(), shown, chance, teacher=taught)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
-    parts = {name: part for name, part in base.components.items() if part is not None}
-    FluxPipeline(**{**parts, "transformer": trained.pop("transformer")}).save_pretrained(told.out / "redux-base")
+    base.register_modules(transformer=trained.pop("transformer"))
+    base.save_pretrained(told.out / "redux-base")
     FluxPriorReduxPipeline(**{**prior, **trained}).save_pretrained(told.out / "redux")
 
 
-def _see(prior: dict[str, Any], scenes: Sequence[Scene], told: argparse.Namespace) -> torch.Tensor:
-    """Teach a prior to name what it sees, unless one was trained before; return the pictures, (count, 3, h, w)."""
-    namer = Namer()
-    modules = {**_parts(prior), "namer": namer}
-    course = Course.told(told, "redux-seeing", modules, rate=1e-3, muon=6e-3, ema=0.998, steps=told.seeing_steps)
-    pixels = course.once("pixels", lambda: _looked_at(prior["feature_extractor"], scenes))
-    if (told.out / "redux").is_dir():
-        return pixels
-    names = course.once("names", lambda: names_of(scenes))
+def _see(course: Course, prior: dict[str, Any], namer: Namer, pixels: torch.Tensor, names: torch.Tensor) -> None:
+    """Teach a prior to name what it sees. Args: pixels: (count, 3, h, w); names: (count, n + 2)."""
 
     def loss_of(step: int) -> torch.Tensor:
-        chosen = torch.randint(told.pool, (_LOOKED_AT,), generator=course.chance(step))
+        chosen = torch.randint(len(pixels), (_SEEN,), generator=course.chance(step))
         with half_where_quick():
             return namer.loss(_tokens(prior, pixels[chosen]), names[chosen].to(DEVICE))
 
     course.run(loss_of)
-    for name in _parts(prior):
-        prior[name].load_state_dict(course.averaged[name].state_dict())
-    return pixels
+    for name, module in _parts(prior).items():
+        module.load_state_dict(course.averaged[name].state_dict())
 
 
 def _parts(prior: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +118,6 @@ def _varied(shown: Scene, seed: int, number: int) -> Scene:
     # In another order the things may be held out.
     while is_held_out(varied := vary(shown, chance)):
         pass
-    if varied.order != "alone":
-        return varied
     return replace(varied, things=tuple(replace(thing, place=place_of(thing.at)) for thing in varied.things))
 
 
