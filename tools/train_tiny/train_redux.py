@@ -30,6 +30,8 @@ _BATCH: Final = 32
 _SEEN: Final = 64
 _LENGTH: Final = Length(steps=8000, pool=40_000)
 _AT_ONCE: Final = 500
+#: Drawn for each picture: as many as there are places, and more, so that one of them tells the place.
+_NOISES: Final = 16
 #: Of all pictures those that a prompt stands beside.
 _PROMPTED: Final = 0.15
 
@@ -69,7 +71,7 @@ def main() -> None:
             tokens = torch.cat([beside.tokens, _tokens(prior, pixels[chosen])], dim=1)
             shown = flow.Told(tokens=tokens, pooled=beside.pooled)
             taught = flow.Teacher(transformer=its_transformer, told=known, scale=TRUE_CFG)
-            return flow.loss(quick, latents[chosen].float(), shown, chance, teacher=taught)
+            return flow.loss(quick, latents[chosen].float(), shown, chance, teacher=taught, noises=_NOISES)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
