@@ -31,7 +31,7 @@ _SEEN: Final = 64
 _LENGTH: Final = Length(steps=8000, pool=40_000)
 _AT_ONCE: Final = 500
 #: Drawn for each picture: as many as there are places, and more, so that one of them tells the place.
-_NOISES: Final = 16
+_NOISES: Final = 32
 #: Of all pictures those that a prompt stands beside.
 _PROMPTED: Final = 0.15
 
