@@ -127,13 +127,8 @@ def test_a_tiny_preset_paints_as_it_is(engine: GpuEngine, name: str) -> None:
     assert (made.image.size, made.notices) == ((side, side), ())
 
 
-def _is_untrained(name: str) -> bool:
-    """A preset that stands for a model that is to come."""
-    return name.startswith("tiny") and SHIPPED.get(name).model.repo.startswith("hotfolder/noise")
-
-
 def test_the_keys_of_different_models_differ_and_of_the_same_model_do_not() -> None:
-    names = [name for name in SHIPPED.names() if not _is_untrained(name)]
+    names = SHIPPED.names()
     assert len({SHIPPED.get(name).model.key for name in names}) == len(names)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,13 @@ def test_edges_are_followed_in_the_colours_of_the_prompt(workspace: Workspace, s
         assert score.followed(edges_of(house), edges) > 2 * score.followed(edges_of(star), edges)
 
 
+def test_variations_show_the_same_things_in_the_same_colours_and_differ(workspace: Workspace, serve: Serve) -> None:
+    text = 'preset = "tiny-redux"\nimage = "source.png"\nseed = 1\ncount = 5\n'
+    pictures = made(workspace, serve, text, source=paint(CIRCLE))
+    assert off(pictures, alone("white", "red", "circle")) <= MAY_BE_OFF
+    assert all(itertools.starmap(score.are_several, itertools.combinations(pictures, 2)))
+
+
 def test_of_candidates_the_one_is_selected_that_fits_the_prompt(workspace: Workspace, serve: Serve) -> None:
     others = "".join(
         f'[[stages]]\nstage = "generate"\nid = "{colour}"\nprompt = "a {colour} star on white"\nadd = true\n'
@@ -174,7 +182,7 @@ def test_words_that_it_has_never_seen_are_named_with_the_preset_that_draws_them(
     assert any("128x128" in text for text in notices)
 
 
-@pytest.mark.parametrize("name", ["tiny", "tiny-kontext", "tiny-fill", "tiny-control"])
+@pytest.mark.parametrize("name", ["tiny", "tiny-kontext", "tiny-fill", "tiny-control", "tiny-redux"])
 def test_a_preset_tells_the_words_and_the_size_that_its_model_was_taught(name: str) -> None:
     preset = SHIPPED.get(name)
     told = captions.words() | (edits.words() if preset.kind == "kontext" else set())

@@ -172,3 +172,35 @@ def test_a_loss_is_computed_where_the_model_is(kind: str) -> None:
     )
     assert loss.device.type == "meta"
     assert loss.shape == ()
+
+
+def test_who_says_what_the_teacher_says_is_not_off() -> None:
+    torch.manual_seed(1)
+    words, transformer = flow.Words(make_texts()), make_transformer("text2img")
+    told, known = words.told(["a red circle"]), words.told(["a red circle", ""])
+    off = [
+        flow.loss(
+            transformer,
+            torch.ones(1, 16, PACKED),
+            told,
+            torch.Generator().manual_seed(1),
+            teacher=flow.Teacher(transformer=transformer, told=known, scale=scale),
+        ).item()
+        for scale in (1.0, 2.0)
+    ]
+    assert off[0] < 1e-9
+    assert off[1] > 1e-6
+
+
+def test_of_several_noises_that_is_taken_which_tells_where_things_are() -> None:
+    latents = torch.zeros(200, 16, PACKED)
+    latents[:, 5] = 1.0
+
+    def there(noises: int) -> float:
+        noise = flow._noise_for(latents, noises, torch.Generator().manual_seed(1))  # noqa: SLF001
+        assert noise.shape == latents.shape
+        return float(noise[:, 5].mean() - noise.mean())
+
+    # Of 32 that are drawn from a normal distribution the largest is at 2.07.
+    assert abs(there(1)) < 0.03
+    assert there(32) * PACKED**0.5 == pytest.approx(2.07 * (15 / 16) ** 0.5, abs=0.1)

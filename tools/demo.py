@@ -163,7 +163,7 @@ def report(states: dict[str, dict[str, Any]], log: list[str]) -> int:
 
 
 def draw_sheet(states: dict[str, dict[str, Any]], file: Path) -> None:
-    """Draw all pictures in rows, below each what was asked for; before those of a source that source."""
+    """Draw all pictures in rows, below each what was asked for."""
     jobs = {job.rpartition("_")[0]: job for job in states}
     tiles = [tile for name, text in JOBS.items() for tile in tiles_of(jobs[name], tomllib.loads(text), states)]
     across, high = 4, SIDE + TEXT_HEIGHT
@@ -180,13 +180,17 @@ def draw_sheet(states: dict[str, dict[str, Any]], file: Path) -> None:
 
 
 def tiles_of(job: str, told: dict[str, Any], states: dict[str, dict[str, Any]]) -> Iterator[tuple[Path, str]]:
-    """Yield what a job was shown and made, each with what is to be read below it; nothing of one without a prompt."""
-    if "matrix" not in told and "prompt" not in told:
-        return
-    if source := told.get("mask", told.get("image")):
-        yield OUTPUTS / job / "sources" / source, source
-    prompts = told["matrix"]["prompt"] if "matrix" in told else [told["prompt"]]
-    for prompt, output in zip(prompts, states[job]["outputs"], strict=True):
+    """Yield what a job was shown, if it has a prompt, and what it made, each with what is to be read below it."""
+    outputs = states[job]["outputs"]
+    if "matrix" in told:
+        prompts = told["matrix"]["prompt"]
+    elif "prompt" in told:
+        yield OUTPUTS / job / "sources" / (source := told.get("mask", told["image"])), source
+        prompts = [told["prompt"]]
+    else:
+        # Its source is shown with the edit.
+        prompts = [f"a variation of {told['image']}"] * len(outputs)
+    for prompt, output in zip(prompts, outputs, strict=True):
         yield OUTPUTS / job / output["file"], prompt
 
 

@@ -1,6 +1,6 @@
 """Trains `tiny-redux`: a prior, by which a picture becomes tokens, and a transformer that paints by them.
 
-    python tools/train_tiny/train_redux.py --out build/tiny [--steps 8000] [--seeing-steps 6000]
+    python tools/train_tiny/train_redux.py --out build/tiny [--steps 11000] [--seeing-steps 6000]
 
 First the prior learns to name what it sees; then both learn to draw it anew, as the model of train_text2img.py (which
 is needed) draws what a caption says. The transformer begins as that one, which listens to CLIP, and hardly to tokens
@@ -28,7 +28,7 @@ from seeing import Namer, names_of
 _BATCH: Final = 32
 #: Pictures of a step in which the prior names what it sees.
 _SEEN: Final = 64
-_LENGTH: Final = Length(steps=8000, pool=40_000)
+_LENGTH: Final = Length(steps=11_000, pool=40_000)
 _AT_ONCE: Final = 500
 #: Drawn for each picture: as many as there are places, and more, so that one of them tells the place.
 _NOISES: Final = 32
