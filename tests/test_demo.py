@@ -28,6 +28,6 @@ def test_the_demo_makes_a_picture_of_each_kind_and_names_them(tmp_path: Path) ->
     }
     assert all(path.is_file() for path in named)
     assert (tmp_path / "outputs/index.html").is_file()
-    # Twelve prompts; a source and what came of it, of an edit, a fill and edges.
+    # Twelve prompts; a source and what came of it, of an edit, a fill and edges; two variations.
     with Image.open(sheet) as tiles:
         assert tiles.size == (4 * 140 - 12, 5 * 180)

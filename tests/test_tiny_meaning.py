@@ -38,8 +38,10 @@ def made(workspace: Workspace, serve: Serve, text: str, **sources: Image.Image) 
     for name, picture in sources.items():
         picture.save(workspace.inbox / f"{name}.png")
     workspace.drop("meant.toml", text)
-    serve(GpuEngine(workspace.settings(THREADS="1")), env={"DEFAULT_PRESET": "tiny"})
+    served = serve(GpuEngine(workspace.settings(THREADS="1")), env={"DEFAULT_PRESET": "tiny"})
     status = workspace.wait_for("meant_take01", timeout_s=90)
+    # Its page is written a moment later, and before the daemon stops.
+    served.stop()
     assert status["state"] == "completed", status
     return [Image.open(workspace.outputs / "meant_take01" / one["file"]).convert("RGB") for one in status["outputs"]]
 
@@ -135,6 +137,12 @@ def test_variations_show_the_same_things_in_the_same_colours_and_differ(workspac
     pictures = made(workspace, serve, text, source=paint(CIRCLE))
     assert off(pictures, alone("white", "red", "circle")) <= MAY_BE_OFF
     assert all(itertools.starmap(score.are_several, itertools.combinations(pictures, 2)))
+
+
+def test_a_prompt_beside_a_picture_says_where_its_things_are_in_a_variation(workspace: Workspace, serve: Serve) -> None:
+    text = 'preset = "tiny-redux"\nimage = "source.png"\nprompt = "at the bottom left"\nseed = 1\ncount = 4\n'
+    pictures = made(workspace, serve, text, source=paint(CIRCLE))
+    assert off(pictures, alone("white", "red", "circle", "bottom left")) <= MAY_BE_OFF
 
 
 def test_of_candidates_the_one_is_selected_that_fits_the_prompt(workspace: Workspace, serve: Serve) -> None:
