@@ -204,7 +204,7 @@ class _Daemon:
         except _OutputsGone:
             self._shop.gallery.close()
             raise
-        for part in (self._worker, self._preparer, self._intake):
+        for part in (self._preparer, self._worker, self._intake):
             part.start()
         self._notifier.send("READY=1", "STATUS=serving")
         _log.info(

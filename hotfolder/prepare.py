@@ -97,7 +97,11 @@ class Preparer:
         self._thread = threading.Thread(target=self._run, name="prepare")
 
     def start(self) -> None:
-        """Begin."""
+        """Begin; before a job can end: its pictures are to be known by then."""
+        try:
+            self._remember_used()
+        except Exception as error:  # noqa: BLE001 - a picture that stays is no reason not to begin
+            self._tell(error)
         self._thread.start()
 
     def stop(self) -> None:
@@ -151,20 +155,19 @@ class Preparer:
         return any(job.ledger.held is not None or job.ledger.state is State.REVIEW for job in jobs)
 
     def _run(self) -> None:
-        first = True
         while not self._stop.is_set():
             # The intake wakes it after each of its passes.
             self._wake.wait(_LOOK_AGAIN_S if self._waiting else None)
             self._wake.clear()
             try:
-                if first:
-                    self._remember_used()
-                    first = False
                 self._pass()
             except Exception as error:  # noqa: BLE001 - the thread must go on
-                _log.error("not_prepared", error=names.shown(str(error)), exc_info=logs.bug(error))
+                self._tell(error)
             self._since = None
         self._remove_used()
+
+    def _tell(self, error: Exception) -> None:
+        _log.error("not_prepared", error=names.shown(str(error)), exc_info=logs.bug(error))
 
     def _pass(self) -> None:
         """Look once at everything that is on its way."""
