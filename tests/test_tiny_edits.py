@@ -12,10 +12,10 @@ from diffusers import FluxFillPipeline
 from edits import draw_edit
 from holes import draw_hole, empty
 from lessons import LESSONS, edit, hole
-from models import DOWN, words
-from pictures import as_tensor, folded, is_held_out, scene
+from models import DOWN, PACKED, words
+from pictures import Arranged, as_tensor, folded, is_held_out, scene
 from PIL import ImageChops
-from scenes import SIDE, draw_scene, mask_of, paint, vary
+from scenes import PLACES, SIDE, Scene, arrangements, draw_brought, mask_of, paint
 
 EDITS = [draw_edit(random.Random(number)) for number in range(150)]
 
@@ -88,16 +88,47 @@ def test_a_mask_is_folded_as_the_pipeline_folds_it() -> None:
     assert torch.equal(found[0], folded(mask).float())
 
 
-def test_a_variation_shows_the_same_elsewhere() -> None:
+def test_an_arrangement_shows_the_same_elsewhere() -> None:
     for number in range(40):
-        first = draw_scene(random.Random(number))
-        other = vary(first, random.Random(number))
-        assert {(thing.name, thing.colour) for thing in first.things} == {
-            (thing.name, thing.colour) for thing in other.things
-        }
-        assert other.ground == first.ground
-        assert paint(other).tobytes() != paint(first).tobytes()
-        assert check(paint(other), other) == RIGHT
+        first = draw_brought(random.Random(number))
+        others = arrangements(first)
+        assert len(others) == {1: 9, 2: 4, 3: 6}[len(first.things)]
+        pictures = [paint(other) for other in others]
+        assert len({picture.tobytes() for picture in pictures}) == len(others)
+        for other, picture in zip(others, pictures, strict=True):
+            assert Counter(named(other)) == Counter(named(first))
+            assert other.ground == first.ground
+            assert check(picture, other) == RIGHT
+
+
+def named(scene: Scene) -> list[tuple[str, str]]:
+    return [(thing.name, thing.colour) for thing in scene.things]
+
+
+def test_one_that_is_brought_keeps_its_size_in_every_arrangement() -> None:
+    alone = [one for one in (draw_brought(random.Random(number)) for number in range(60)) if len(one.things) == 1]
+    for brought in alone:
+        size = brought.things[0].size
+        assert {other.things[0].size for other in arrangements(brought)} == {size}
+        assert {other.things[0].place for other in arrangements(brought)} == set(PLACES)
+
+
+def test_noise_tells_how_things_are_arranged() -> None:
+    scenes = [scene(1, number) for number in range(30)]
+    arranged = Arranged(scenes)
+    assert not any(is_held_out(one) for one in arranged.all)
+    assert [len(arranged.of(number)) for number in range(30)].count(9) == sum(len(one.things) == 1 for one in scenes)
+    number = next(number for number in range(30) if len(scenes[number].things) == 1)
+    latents = torch.zeros(len(arranged.all), 16, PACKED)
+    for place, which in enumerate(arranged.of(number)):
+        latents[which, place] = 1.0
+    chance = torch.Generator().manual_seed(1)
+    found = [arranged.nearest(number, torch.randn(16, PACKED, generator=chance), latents) for _ in range(900)]
+    # Each of nine in about a ninth.
+    assert set(found) == set(arranged.of(number))
+    assert max(Counter(found).values()) < 150
+    for which in arranged.of(number):
+        assert arranged.nearest(number, latents[which], latents) == which
 
 
 @pytest.mark.parametrize("kind", LESSONS)

@@ -71,7 +71,7 @@ def loss(
     beside: torch.Tensor | None = None,
     reference: torch.Tensor | None = None,
     teacher: Teacher | None = None,
-    noises: int = 1,
+    noise: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return how far a transformer is off.
 
@@ -80,11 +80,11 @@ def loss(
         beside: (b, n, c), more channels of the same tokens: what `fill` and `control` are shown.
         reference: (b, n, 64), more tokens: what `kontext` is shown.
         teacher: to say the same as this, not what is true of the latents.
-        noises: so many are drawn for each, and the one is taken in which it stands out most.
+        noise: (b, n, 64); by default it is drawn, by the CPU: the same on every machine.
     """
     where = told.tokens.device
     latents = latents.to(where)
-    noise = _noise_for(latents, noises, chance).to(where)
+    noise = (torch.randn(latents.shape, generator=chance) if noise is None else noise).to(where)
     t = _times(len(latents), chance).to(where)
     seen = (1 - t[:, None, None]) * latents + t[:, None, None] * noise
     ids = _ids(latents.shape[1]).to(where)
@@ -113,19 +113,6 @@ def loss(
             guided, empty = said(teacher.transformer, teacher.told, seen.repeat(2, 1, 1), t.repeat(2)).chunk(2)
             wanted = empty + teacher.scale * (guided - empty)
     return torch.nn.functional.mse_loss(said(transformer, told, seen, t), wanted)
-
-
-def _noise_for(latents: torch.Tensor, noises: int, chance: torch.Generator) -> torch.Tensor:
-    """Return noise for each of latents (b, n, c), drawn by the CPU: the same on every machine.
-
-    Of several noises that is taken which is most alike, but for the ground. What the words leave open, as where a thing
-    is, the noise then tells; else it comes out as a blur of all that it may be. Source: couplings of noise and data,
-    https://arxiv.org/abs/2304.14772.
-    """
-    drawn = torch.randn(noises, *latents.shape, generator=chance).to(latents.device)
-    things = latents - latents.mean(dim=1, keepdim=True)
-    nearest = (drawn * things).sum(dim=(2, 3)).argmax(dim=0)
-    return drawn[nearest, torch.arange(len(latents), device=latents.device)]
 
 
 def _ids(tokens: int) -> torch.Tensor:

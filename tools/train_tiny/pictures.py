@@ -1,5 +1,6 @@
 """Drawn scenes as tensors: by number, so that the same number is the same picture each time."""
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -10,7 +11,7 @@ from captions import say
 from flow import encoded, pack
 from models import DOWN
 from PIL import Image
-from scenes import Scene, draw_scene, paint
+from scenes import Scene, arrangements, draw_scene, paint
 
 from hotfolder.stages.canny import find_edges
 
@@ -51,6 +52,34 @@ def is_held_out(shown: Scene) -> bool:
 def caption(shown: Scene, seed: int, number: int, *, silent: float = 0.0) -> str:
     """Return a caption of a scene; another number, perhaps another wording. Args: silent: see `say`."""
     return say(shown, random.Random(f"caption {seed} {number}"), silent=silent)
+
+
+class Arranged:
+    """Scenes in all their arrangements, of which noise chooses."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        # In another order the things of a scene may be held out.
+        each = [[one for one in arrangements(shown) if not is_held_out(one)] for shown in scenes]
+        self.all = list(itertools.chain(*each))
+        self._firsts = [0, *itertools.accumulate(map(len, each))]
+
+    def of(self, number: int) -> range:
+        """Return which of all are of a scene."""
+        return range(self._firsts[number], self._firsts[number + 1])
+
+    def nearest(self, number: int, noise: torch.Tensor, latents: torch.Tensor) -> int:
+        """Return which of all is the arrangement of a scene that noise is most like.
+
+        What no token tells, as where a thing is to be, the noise then does; else it comes out as a blur of all that it
+        may be. Source: couplings of noise and data, https://arxiv.org/abs/2304.14772.
+
+        Args:
+            noise: (n, 64).
+            latents: (count, n, 64), of all arrangements.
+        """
+        its = self.of(number)
+        alike = (latents[its.start : its.stop].float() * noise).sum(dim=(1, 2))
+        return its[int(alike.argmax())]
 
 
 def edges_of(picture: Image.Image) -> Image.Image:

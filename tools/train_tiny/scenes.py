@@ -3,6 +3,7 @@
 A scene is data. `paint` turns it into a picture, `captions.say` into words, `check` looks whether a picture shows it.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -148,11 +149,22 @@ def _inside(at: Point, radius: float) -> Point:
     return min(max(at[0], reach), 1 - reach), min(max(at[1], reach), 1 - reach)
 
 
-def vary(scene: Scene, chance: random.Random) -> Scene:
-    """Return another scene of the same things in the same colours on the same ground; one alone stands anywhere."""
+def arrangements(scene: Scene) -> list[Scene]:
+    """Return all ways in which the things of a scene may stand: one alone at every place, several in every order.
+
+    Their colours and the ground stay, and one alone is of that size that is most nearly its own.
+    """
+    if len(scene.things) == 1:
+        thing = scene.things[0]
+        size = min(SIZES, key=lambda name: abs(SIZES[name] - thing.radius))
+        alone = [_alone(thing.name, thing.colour, place, size, said=place) for place in PLACES]
+        return [replace(scene, things=(one,)) for one in alone]
+    orders: tuple[Order, ...] = ("row", "stack") if len(scene.things) == 2 else ("row",)
     named = [(thing.name, thing.colour) for thing in scene.things]
-    chance.shuffle(named)
-    return _lay_out(chance, named, scene.ground, central=0.0)
+    return [
+        replace(scene, things=_in_order(list(turn), order), order=order)
+        for order, turn in itertools.product(orders, itertools.permutations(named))
+    ]
 
 
 def with_things(scene: Scene, things: Iterable[Thing]) -> Scene:
@@ -161,19 +173,21 @@ def with_things(scene: Scene, things: Iterable[Thing]) -> Scene:
     return replace(scene, things=left, order=scene.order if len(left) > 1 else "alone")
 
 
-def _lay_out(
-    chance: random.Random, named: list[tuple[str, str]], ground: Ground, *, central: float = _CENTRAL
-) -> Scene:
-    """Give each thing its place. Args: named: name and colour of each; central: see `_CENTRAL`."""
+def _lay_out(chance: random.Random, named: list[tuple[str, str]], ground: Ground) -> Scene:
+    """Give each thing its place. Args: named: name and colour of each."""
     if len(named) == 1:
-        return Scene(things=(_draw_alone(chance, *named[0], central),), ground=ground, seed=chance.getrandbits(32))
+        return Scene(things=(_draw_alone(chance, *named[0]),), ground=ground, seed=chance.getrandbits(32))
     order: Order = "stack" if len(named) == 2 and chance.random() < 0.4 else "row"
+    return Scene(things=_in_order(named, order), ground=ground, order=order, seed=chance.getrandbits(32))
+
+
+def _in_order(named: list[tuple[str, str]], order: Order) -> tuple[Thing, ...]:
     radius, centres = _SEVERAL[len(named)]
     made = []
     for (name, colour), (along, across) in zip(named, centres, strict=True):
         at = (along, across) if order == "row" else (across, along)
         made.append(Thing(name=name, colour=colour, at=at, radius=radius))
-    return Scene(things=tuple(made), ground=ground, order=order, seed=chance.getrandbits(32))
+    return tuple(made)
 
 
 def stands_out(colour: str, ground: Ground) -> bool:
@@ -200,12 +214,15 @@ def _draw_ground(chance: random.Random) -> Ground:
             return Ground(kind="plain", colours=(chance.choice(list(COLOURS)),))
 
 
-def _draw_alone(chance: random.Random, name: str, colour: str, central: float) -> Thing:
+def _draw_alone(chance: random.Random, name: str, colour: str) -> Thing:
     size: Size = chance.choices(("small", "", "large"), (1, 2, 1))[0]
-    radius = SIZES[size]
     is_said = chance.random() < _SAID
-    place: Place = "middle" if not is_said and chance.random() < central else chance.choice(list(PLACES))
-    said: Place = place if is_said else ""
+    place: Place = "middle" if not is_said and chance.random() < _CENTRAL else chance.choice(list(PLACES))
+    return _alone(name, colour, place, size, said=place if is_said else "")
+
+
+def _alone(name: str, colour: str, place: Place, size: Size, *, said: Place) -> Thing:
+    radius = SIZES[size]
     return Thing(name=name, colour=colour, at=_inside(PLACES[place], radius), radius=radius, place=said, size=size)
 
 

@@ -10,28 +10,24 @@ the prior, and OUT/redux-base, the pipeline that paints, as diffusers loads them
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import flow
 import torch
 from captions import said_freely
-from check import place_of
 from course import DEVICE, Course, Length, compiled, half_where_quick, options
 from diffusers import FluxPriorReduxPipeline
 from models import make_prior
-from pictures import caption, is_held_out, latents_of, scene
-from scenes import Scene, draw_brought, paint, vary
+from pictures import Arranged, caption, latents_of, scene
+from scenes import Scene, draw_brought, paint
 from score import TRUE_CFG
 from seeing import Namer, names_of
 
 _BATCH: Final = 32
 #: Pictures of a step in which the prior names what it sees.
 _SEEN: Final = 64
-_LENGTH: Final = Length(steps=11_000, pool=40_000)
+_LENGTH: Final = Length(steps=11_000, pool=20_000)
 _AT_ONCE: Final = 500
-#: Drawn for each picture: as many as there are places, and more, so that one of them tells the place.
-_NOISES: Final = 32
 #: Of all pictures those that a prompt stands beside.
 _PROMPTED: Final = 0.15
 
@@ -52,8 +48,8 @@ def main() -> None:
     course = Course.told(
         told, "redux", {"transformer": base.transformer, **_parts(prior)}, rate=1e-3, muon=4e-3, ema=0.999
     )
-    varied = [_varied(one, told.seed, number) for number, one in enumerate(scenes)]
-    latents = course.once("latents", lambda: latents_of(base.vae, varied))
+    arranged = Arranged(scenes)
+    latents = course.once("arranged", lambda: latents_of(base.vae, arranged.all))
     words, quick = flow.Words(base.components), compiled(base.transformer)
     # With text encoders of its own: they may have learnt more since.
     teacher = flow.load_base(told.out)
@@ -62,16 +58,23 @@ def main() -> None:
     def loss_of(step: int) -> torch.Tensor:
         chance = course.chance(step)
         chosen = torch.randint(told.pool, (_BATCH,), generator=chance)
-        captions = [caption(varied[number], step, number) for number in chosen.tolist()]
+        noise = torch.randn(_BATCH, *latents.shape[1:], generator=chance)
         free = random.Random(f"said {course.seed} {step}")
-        said = [said_freely(text, free) if free.random() < _PROMPTED else None for text in captions]
+        prompted = [free.random() < _PROMPTED for _ in range(_BATCH)]
+        become = [
+            # A prompt is to be heard whatever the noise tells.
+            free.choice(arranged.of(number)) if is_prompted else arranged.nearest(number, drawn, latents)
+            for number, drawn, is_prompted in zip(chosen.tolist(), noise, prompted, strict=True)
+        ]
+        captions = [caption(arranged.all[number], step, number) for number in become]
+        said = [said_freely(text, free) if heard else None for text, heard in zip(captions, prompted, strict=True)]
         with half_where_quick():
             with torch.no_grad():
                 beside, known = words.told(said), its_words.told([*captions, *[""] * _BATCH])
             tokens = torch.cat([beside.tokens, _tokens(prior, pixels[chosen])], dim=1)
             shown = flow.Told(tokens=tokens, pooled=beside.pooled)
             taught = flow.Teacher(transformer=its_transformer, told=known, scale=TRUE_CFG)
-            return flow.loss(quick, latents[chosen].float(), shown, chance, teacher=taught, noises=_NOISES)
+            return flow.loss(quick, latents[become].float(), shown, chance, teacher=taught, noise=noise)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
@@ -112,15 +115,6 @@ def _looked_at(processor: Any, scenes: Sequence[Scene]) -> torch.Tensor:
         seen = processor.preprocess(pictures, return_tensors="pt").pixel_values
         pixels.append(((seen + 1) * 127.5).round().to(torch.uint8))
     return torch.cat(pixels)
-
-
-def _varied(shown: Scene, seed: int, number: int) -> Scene:
-    """Return what a scene is to become: the same things elsewhere; of one alone it is always said where."""
-    chance = random.Random(f"variation {seed} {number}")
-    # In another order the things may be held out.
-    while is_held_out(varied := vary(shown, chance)):
-        pass
-    return replace(varied, things=tuple(replace(thing, place=place_of(thing.at)) for thing in varied.things))
 
 
 if __name__ == "__main__":
