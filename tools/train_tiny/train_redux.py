@@ -1,6 +1,6 @@
 """Trains `tiny-redux`: a prior, by which a picture becomes tokens, and a transformer that paints by them.
 
-    python tools/train_tiny/train_redux.py --out build/tiny [--steps 11000] [--seeing-steps 6000]
+    python tools/train_tiny/train_redux.py --out build/tiny [--steps 18500] [--seeing-steps 6000]
 
 First the prior learns to name what it sees; then both learn to draw it anew, as the model of train_text2img.py (which
 is needed) draws what a caption says. The transformer begins as that one, which listens to CLIP, and hardly to tokens
@@ -26,7 +26,7 @@ from seeing import Namer, names_of
 _BATCH: Final = 32
 #: Pictures of a step in which the prior names what it sees.
 _SEEN: Final = 64
-_LENGTH: Final = Length(steps=11_000, pool=20_000)
+_LENGTH: Final = Length(steps=18_500, pool=20_000)
 _AT_ONCE: Final = 500
 #: Of all pictures those that a prompt stands beside.
 _PROMPTED: Final = 0.15
@@ -62,8 +62,8 @@ def main() -> None:
         free = random.Random(f"said {course.seed} {step}")
         prompted = [free.random() < _PROMPTED for _ in range(_BATCH)]
         become = [
-            # A prompt is to be heard whatever the noise tells.
-            free.choice(arranged.of(number)) if is_prompted else arranged.nearest(number, drawn, latents)
+            # A prompt is to be heard whatever the noise says.
+            free.choice(arranged.of(number)) if is_prompted else arranged.chosen_by(drawn, number)
             for number, drawn, is_prompted in zip(chosen.tolist(), noise, prompted, strict=True)
         ]
         captions = [caption(arranged.all[number], step, number) for number in become]
