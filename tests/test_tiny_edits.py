@@ -113,27 +113,35 @@ def test_one_that_is_brought_keeps_its_size_in_every_arrangement() -> None:
         assert {other.things[0].place for other in arrangements(brought)} == set(PLACES)
 
 
-def test_noise_tells_how_things_are_arranged() -> None:
+def test_noise_chooses_how_things_are_arranged() -> None:
     scenes = [scene(1, number, draw_brought) for number in range(60)]
     arranged = Arranged(scenes)
     assert not any(is_held_out(one) for one in arranged.all)
     chance = torch.Generator().manual_seed(1)
-    seen = set()
-    for number, shown in enumerate(scenes):
-        seen.add(len(arranged.of(number)))
-        found = Counter(arranged.chosen_by(torch.randn(16, PACKED, generator=chance), number) for _ in range(200))
+    latents = torch.randn(len(arranged.all), 16, PACKED, generator=chance)
+    for number in range(60):
+        found = Counter(
+            arranged.chosen_by(torch.randn(16, PACKED, generator=chance), number, latents) for _ in range(200)
+        )
         # All of them, none much more often than the others.
         assert set(found) == set(arranged.of(number))
         assert max(found.values()) < 3 * 200 / len(arranged.of(number))
-        # Each thing where its channel is large, from the middle of the picture to its corner.
-        for which in arranged.of(number):
-            noise = torch.zeros(4, 4, PACKED)
-            for channel, thing in enumerate(shown.things):
-                at = next(one.at for one in arranged.all[which].things if one.name == thing.name)
-                noise[round(at[1] * 4) - 1, round(at[0] * 4) - 1, channel] = 1.0
-                noise[round(at[1] * 4), round(at[0] * 4), channel] = 1.0
-            assert arranged.chosen_by(noise.flatten(0, 1), number) == which
-    assert {9, 4, 6} <= seen
+
+
+def test_one_alone_draws_to_where_a_channel_of_the_noise_is_large() -> None:
+    shown = next(one for one in (scene(1, number) for number in range(9)) if len(one.things) == 1)
+    arranged = Arranged([shown])
+    for which, (down, across) in enumerate([(1, 0), (1, 2), (0, 1), (2, 1), (1, 1), (0, 0), (0, 2), (2, 0), (2, 2)]):
+        noise = torch.zeros(4, 4, PACKED)
+        noise[down : down + 2, across : across + 2, 0] = 1.0
+        assert arranged.chosen_by(noise.flatten(0, 1), 0, torch.zeros(9, 16, PACKED)) == which
+
+
+def test_of_several_that_arrangement_is_chosen_which_is_like_the_noise() -> None:
+    arranged = Arranged([next(one for one in (scene(1, number) for number in range(99)) if len(one.things) == 3)])
+    latents = torch.randn(len(arranged.all), 16, PACKED, generator=torch.Generator().manual_seed(1))
+    for which in arranged.of(0):
+        assert arranged.chosen_by(latents[which], 0, latents) == which
 
 
 @pytest.mark.parametrize("kind", LESSONS)

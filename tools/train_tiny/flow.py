@@ -72,6 +72,7 @@ def loss(
     reference: torch.Tensor | None = None,
     teacher: Teacher | None = None,
     noise: torch.Tensor | None = None,
+    begun: float = 0.0,
 ) -> torch.Tensor:
     """Return how far a transformer is off.
 
@@ -81,11 +82,14 @@ def loss(
         reference: (b, n, 64), more tokens: what `kontext` is shown.
         teacher: to say the same as this, not what is true of the latents.
         noise: (b, n, 64); by default it is drawn, by the CPU: the same on every machine.
+        begun: the share of them, 0 to 1, that are nothing but noise, as a picture is in the beginning.
     """
     where = told.tokens.device
     latents = latents.to(where)
     noise = (torch.randn(latents.shape, generator=chance) if noise is None else noise).to(where)
-    t = _times(len(latents), chance).to(where)
+    t = _times(len(latents), chance)
+    t[: round(begun * len(t))] = 1.0
+    t = t.to(where)
     seen = (1 - t[:, None, None]) * latents + t[:, None, None] * noise
     ids = _ids(latents.shape[1]).to(where)
     if beside is not None:

@@ -11,7 +11,7 @@ from captions import say
 from flow import encoded, pack
 from models import DOWN
 from PIL import Image
-from scenes import MOST_THINGS, Scene, arrangements, draw_scene, paint
+from scenes import Scene, arrangements, draw_scene, paint
 
 from hotfolder.stages.canny import find_edges
 
@@ -72,27 +72,30 @@ class Arranged:
         """Return which of all are of a scene."""
         return range(self._firsts[number], self._firsts[number + 1])
 
-    def chosen_by(self, noise: torch.Tensor, number: int) -> int:
-        """Return which of all is the arrangement of a scene that noise, (n, c), chooses.
+    def chosen_by(self, noise: torch.Tensor, number: int, latents: torch.Tensor) -> int:
+        """Return which of all is the arrangement of a scene that noise chooses.
 
-        Each thing draws to where its channel of the noise is largest; the first of the scene has the first, and so on.
-        A transformer learns that soon, since it looks at one channel of the tokens nearby: after 500 steps it followed
-        77 % of noises to one of nine places. Whole pictures that are most like the noise it had found in 42 % after
-        5,600 steps, a place that is told anywhere else in the noise not at all after 750.
+        One thing alone draws to where a channel of the noise is largest: a transformer learns that soon, since it looks
+        at the tokens nearby. Of several that arrangement is chosen which is most like the noise, since each has to find
+        a place of its own.
+
+        Args:
+            noise: (n, 64).
+            latents: (count, n, 64), of all arrangements.
         """
+        its = self.of(number)
+        if len(self.all[its.start].things) > 1:
+            alike = (latents[its.start : its.stop].float() * noise).sum(dim=(1, 2))
+            return its[int(alike.argmax())]
         side = round(len(noise) ** 0.5)
-        # (channels, side - 1, side - 1): of every four tokens that meet at a point.
-        around = torch.nn.functional.avg_pool2d(noise.T[:MOST_THINGS].reshape(-1, side, side), 2, stride=1).tolist()
-        channels = {thing.name: around[which] for which, thing in enumerate(self._scenes[number].things)}
+        # Of every four tokens that meet at a point: (side - 1, side - 1).
+        heard = torch.nn.functional.avg_pool2d(noise[:, 0].reshape(1, side, side), 2, stride=1)[0].tolist()
 
         def drawn_to(which: int) -> float:
-            heard = 0.0
-            for thing in self.all[which].things:
-                across, along = (round(part * side) - 1 for part in thing.at)
-                heard += channels[thing.name][along][across]
-            return heard
+            across, along = (round(part * side) - 1 for part in self.all[which].things[0].at)
+            return float(heard[along][across])
 
-        return max(self.of(number), key=drawn_to)
+        return max(its, key=drawn_to)
 
 
 def edges_of(picture: Image.Image) -> Image.Image:

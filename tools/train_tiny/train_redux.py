@@ -1,6 +1,6 @@
 """Trains `tiny-redux`: a prior, by which a picture becomes tokens, and a transformer that paints by them.
 
-    python tools/train_tiny/train_redux.py --out build/tiny [--steps 18500] [--seeing-steps 6000]
+    python tools/train_tiny/train_redux.py --out build/tiny [--steps 21000] [--seeing-steps 6000]
 
 First the prior learns to name what it sees; then both learn to draw it anew, as the model of train_text2img.py (which
 is needed) draws what a caption says. The transformer begins as that one, which listens to CLIP, and hardly to tokens
@@ -26,10 +26,12 @@ from seeing import Namer, names_of
 _BATCH: Final = 32
 #: Pictures of a step in which the prior names what it sees.
 _SEEN: Final = 64
-_LENGTH: Final = Length(steps=18_500, pool=20_000)
+_LENGTH: Final = Length(steps=21_000, pool=20_000)
 _AT_ONCE: Final = 500
 #: Of all pictures those that a prompt stands beside.
 _PROMPTED: Final = 0.15
+#: Of all those that are nothing but noise yet: there it is decided where the things are to be.
+_BEGUN: Final = 0.25
 
 
 def main() -> None:
@@ -63,7 +65,7 @@ def main() -> None:
         prompted = [free.random() < _PROMPTED for _ in range(_BATCH)]
         become = [
             # A prompt is to be heard whatever the noise says.
-            free.choice(arranged.of(number)) if is_prompted else arranged.chosen_by(drawn, number)
+            free.choice(arranged.of(number)) if is_prompted else arranged.chosen_by(drawn, number, latents)
             for number, drawn, is_prompted in zip(chosen.tolist(), noise, prompted, strict=True)
         ]
         captions = [caption(arranged.all[number], step, number) for number in become]
@@ -74,7 +76,7 @@ def main() -> None:
             tokens = torch.cat([beside.tokens, _tokens(prior, pixels[chosen])], dim=1)
             shown = flow.Told(tokens=tokens, pooled=beside.pooled)
             taught = flow.Teacher(transformer=its_transformer, told=known, scale=TRUE_CFG)
-            return flow.loss(quick, latents[become].float(), shown, chance, teacher=taught, noise=noise)
+            return flow.loss(quick, latents[become].float(), shown, chance, teacher=taught, noise=noise, begun=_BEGUN)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
