@@ -17,7 +17,7 @@ from hotfolder.settings import Settings, hub_cache, prepare_models
 State = Literal["ready", "missing", "built on first use"]
 
 #: Changes when the recipe of the tiny models does: they are built anew, and their pixels are others.
-TINY_VERSION: Final = "6"
+TINY_VERSION: Final = "7"
 _TINY_OWNER: Final = "hotfolder/"
 #: Keys of a config that say who saved it, not what it is: the same text encoder differs in them from repo to repo.
 _SAVED_BY: Final = frozenset({"_name_or_path", "_diffusers_version", "transformers_version", "torch_dtype", "dtype"})
