@@ -65,7 +65,6 @@ class Arranged:
         # In another order the things of a scene may be held out.
         each = [[one for one in arrangements(shown) if not is_held_out(one)] for shown in scenes]
         self.all = list(itertools.chain(*each))
-        self._scenes = scenes
         self._firsts = [0, *itertools.accumulate(map(len, each))]
 
     def of(self, number: int) -> range:
