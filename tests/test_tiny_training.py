@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import flow
 import pytest
@@ -190,3 +191,21 @@ def test_who_says_what_the_teacher_says_is_not_off() -> None:
     ]
     assert off[0] < 1e-9
     assert off[1] > 1e-6
+
+
+def test_what_is_begun_shows_nothing_but_the_noise_that_was_given() -> None:
+    seen: dict[str, torch.Tensor] = {}
+
+    def transformer(**given: Any) -> tuple[torch.Tensor]:
+        seen.update(hidden=given["hidden_states"], t=given["timestep"])
+        return (given["hidden_states"],)
+
+    noise = torch.randn(4, 16, PACKED, generator=torch.Generator().manual_seed(2))
+    told = flow.Told(tokens=torch.zeros(4, 1, 8), pooled=torch.zeros(4, 8))
+    latents, chance = torch.ones(4, 16, PACKED), torch.Generator().manual_seed(1)
+    flow.loss(transformer, latents, told, chance, noise=noise, begun=0.5)
+    assert torch.equal(seen["hidden"][:2], noise[:2])
+    assert seen["t"][:2].tolist() == [1.0, 1.0]
+    t = seen["t"][2:, None, None]
+    assert (t < 1).all()
+    assert torch.allclose(seen["hidden"][2:], (1 - t) + t * noise[2:])

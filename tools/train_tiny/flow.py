@@ -81,8 +81,9 @@ def loss(
         beside: (b, n, c), more channels of the same tokens: what `fill` and `control` are shown.
         reference: (b, n, 64), more tokens: what `kontext` is shown.
         teacher: to say the same as this, not what is true of the latents.
-        noise: (b, n, 64); by default it is drawn, by the CPU: the same on every machine.
-        begun: the share of them, 0 to 1, that are nothing but noise, as a picture is in the beginning.
+        noise: (b, n, 64); None: it is drawn from `chance`, by the CPU: the same on every machine.
+        begun: the share of the batch, 0 to 1, its first ones, of which noise only is shown, as of a picture that is
+            begun.
     """
     where = told.tokens.device
     latents = latents.to(where)

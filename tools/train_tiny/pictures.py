@@ -57,44 +57,44 @@ def caption(shown: Scene, seed: int, number: int, *, silent: float = 0.0) -> str
 class Arranged:
     """Scenes in all their arrangements, of which noise chooses.
 
-    No token says where a thing is to be in a variation. Unless the noise does, it comes out as a blur of all that it
-    may be. Source: couplings of noise and data, https://arxiv.org/abs/2304.14772.
+    No token says where a thing is to be in a variation. Unless the noise does, it comes out twice, or between two
+    places. Source: couplings of noise and data, https://arxiv.org/abs/2304.14772.
     """
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
+        """Arrange scenes of which none is held out."""
         # In another order the things of a scene may be held out.
         each = [[one for one in arrangements(shown) if not is_held_out(one)] for shown in scenes]
-        self.all = list(itertools.chain(*each))
+        self.all = list(itertools.chain.from_iterable(each))
         self._firsts = [0, *itertools.accumulate(map(len, each))]
 
     def of(self, number: int) -> range:
-        """Return which of all are of a scene."""
+        """Return which of all are the arrangements of a scene."""
         return range(self._firsts[number], self._firsts[number + 1])
 
     def chosen_by(self, noise: torch.Tensor, number: int, latents: torch.Tensor) -> int:
         """Return which of all is the arrangement of a scene that noise chooses.
 
-        One thing alone draws to where a channel of the noise is largest: a transformer learns that soon, since it looks
-        at the tokens nearby. Of several that arrangement is chosen which is most like the noise, since each has to find
-        a place of its own.
+        One thing alone goes where the first channel of the noise is largest, which a transformer learns soon. Several
+        stand as in the arrangement that the noise is most like: a channel is not enough to tell them apart.
 
         Args:
-            noise: (n, 64).
-            latents: (count, n, 64), of all arrangements.
+            noise: (n, 64), of n = side * side tokens.
+            latents: (len(all), n, 64), of all, in their order.
         """
         its = self.of(number)
         if len(self.all[its.start].things) > 1:
             alike = (latents[its.start : its.stop].float() * noise).sum(dim=(1, 2))
             return its[int(alike.argmax())]
         side = round(len(noise) ** 0.5)
-        # Of every four tokens that meet at a point: (side - 1, side - 1).
-        heard = torch.nn.functional.avg_pool2d(noise[:, 0].reshape(1, side, side), 2, stride=1)[0].tolist()
+        # Around each point where four tokens meet: (side - 1, side - 1).
+        around = torch.nn.functional.avg_pool2d(noise[:, 0].reshape(1, side, side), 2, stride=1)[0].tolist()
 
-        def drawn_to(which: int) -> float:
-            across, along = (round(part * side) - 1 for part in self.all[which].things[0].at)
-            return float(heard[along][across])
+        def loudness(which: int) -> float:
+            column, row = (round(part * side) - 1 for part in self.all[which].things[0].at)
+            return float(around[row][column])
 
-        return max(its, key=drawn_to)
+        return max(its, key=loudness)
 
 
 def edges_of(picture: Image.Image) -> Image.Image:

@@ -152,17 +152,16 @@ def _inside(at: Point, radius: float) -> Point:
 def arrangements(scene: Scene) -> list[Scene]:
     """Return all ways in which the things of a scene may stand: one alone at every place, several in every order.
 
-    Their colours and the ground stay, and one alone is of that size that is most nearly its own.
+    Their colours and the ground stay, and the size that is said of one alone.
     """
     if len(scene.things) == 1:
         thing = scene.things[0]
-        size = min(SIZES, key=lambda name: abs(SIZES[name] - thing.radius))
-        alone = [_alone(thing.name, thing.colour, place, size, said=place) for place in PLACES]
+        alone = [_alone(thing.name, thing.colour, place, thing.size, said=place) for place in PLACES]
         return [replace(scene, things=(one,)) for one in alone]
     orders: tuple[Order, ...] = ("row", "stack") if len(scene.things) == 2 else ("row",)
     named = [(thing.name, thing.colour) for thing in scene.things]
     return [
-        replace(scene, things=_in_order(list(turn), order), order=order)
+        replace(scene, things=_in_order(turn, order), order=order)
         for order, turn in itertools.product(orders, itertools.permutations(named))
     ]
 
@@ -181,7 +180,7 @@ def _lay_out(chance: random.Random, named: list[tuple[str, str]], ground: Ground
     return Scene(things=_in_order(named, order), ground=ground, order=order, seed=chance.getrandbits(32))
 
 
-def _in_order(named: list[tuple[str, str]], order: Order) -> tuple[Thing, ...]:
+def _in_order(named: Sequence[tuple[str, str]], order: Order) -> tuple[Thing, ...]:
     radius, centres = _SEVERAL[len(named)]
     made = []
     for (name, colour), (along, across) in zip(named, centres, strict=True):

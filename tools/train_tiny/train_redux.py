@@ -30,7 +30,7 @@ _LENGTH: Final = Length(steps=21_000, pool=20_000)
 _AT_ONCE: Final = 500
 #: Of all pictures those that a prompt stands beside.
 _PROMPTED: Final = 0.15
-#: Of all those that are nothing but noise yet: there it is decided where the things are to be.
+#: Of all pictures those that are shown as noise only: there it is decided where their things are to be.
 _BEGUN: Final = 0.25
 
 
@@ -63,20 +63,23 @@ def main() -> None:
         noise = torch.randn(_BATCH, *latents.shape[1:], generator=chance)
         free = random.Random(f"said {course.seed} {step}")
         prompted = [free.random() < _PROMPTED for _ in range(_BATCH)]
-        become = [
+        wanted = [
             # A prompt is to be heard whatever the noise says.
             free.choice(arranged.of(number)) if is_prompted else arranged.chosen_by(drawn, number, latents)
             for number, drawn, is_prompted in zip(chosen.tolist(), noise, prompted, strict=True)
         ]
-        captions = [caption(arranged.all[number], step, number) for number in become]
-        said = [said_freely(text, free) if heard else None for text, heard in zip(captions, prompted, strict=True)]
+        captions = [caption(arranged.all[which], step, which) for which in wanted]
+        said = [
+            said_freely(text, free) if is_prompted else None
+            for text, is_prompted in zip(captions, prompted, strict=True)
+        ]
         with half_where_quick():
             with torch.no_grad():
                 beside, known = words.told(said), its_words.told([*captions, *[""] * _BATCH])
             tokens = torch.cat([beside.tokens, _tokens(prior, pixels[chosen])], dim=1)
             shown = flow.Told(tokens=tokens, pooled=beside.pooled)
             taught = flow.Teacher(transformer=its_transformer, told=known, scale=TRUE_CFG)
-            return flow.loss(quick, latents[become].float(), shown, chance, teacher=taught, noise=noise, begun=_BEGUN)
+            return flow.loss(quick, latents[wanted].float(), shown, chance, teacher=taught, noise=noise, begun=_BEGUN)
 
     course.run(loss_of)
     trained = {name: module.eval() for name, module in course.averaged.items()}
