@@ -88,9 +88,7 @@ def loss(
     where = told.tokens.device
     latents = latents.to(where)
     noise = (torch.randn(latents.shape, generator=chance) if noise is None else noise).to(where)
-    t = _times(len(latents), chance)
-    t[: round(begun * len(t))] = 1.0
-    t = t.to(where)
+    t = _times(len(latents), chance, begun).to(where)
     seen = (1 - t[:, None, None]) * latents + t[:, None, None] * noise
     ids = _ids(latents.shape[1]).to(where)
     if beside is not None:
@@ -126,11 +124,17 @@ def _ids(tokens: int) -> torch.Tensor:
     return ids
 
 
-def _times(count: int, chance: torch.Generator) -> torch.Tensor:
-    """Return t of each: half of them mostly in the middle, half anywhere, all shifted to where words decide."""
+def _times(count: int, chance: torch.Generator, begun: float) -> torch.Tensor:
+    """Return t of each: half of them mostly in the middle, half anywhere, all shifted to where words decide.
+
+    Args:
+        begun: the share of them, its first ones, of which it is 1.
+    """
     middle = torch.sigmoid(torch.randn(count, generator=chance))
     t = torch.where(torch.rand(count, generator=chance) < 0.5, middle, torch.rand(count, generator=chance))
-    return _SHIFT * t / (1 + (_SHIFT - 1) * t)
+    t = _SHIFT * t / (1 + (_SHIFT - 1) * t)
+    t[: round(begun * count)] = 1.0
+    return t
 
 
 # --- latents ---
